@@ -1,0 +1,1 @@
+"""A framework's response around a subscriber."""

@@ -1,0 +1,117 @@
+"""A Flask response whose body is a stream.
+
+The response is made in the view and decided when the server asks for it: only then is a
+subscriber registered, so that a response which a hook replaces costs nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Protocol
+
+from flask import Response
+from werkzeug.wsgi import ClosingIterator
+
+from ..core.headers import retry_after
+from ..exceptions import InvalidEvent
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+__all__ = ["OpenStream", "StreamResponse", "refuse_stream_id"]
+
+
+class OpenStream(Protocol):
+    """What a response needs of a stream."""
+
+    abort: Callable[[], None] | None
+
+    def add(self) -> bool: ...
+    def wait_open(self) -> None: ...
+    @property
+    def has_nothing_to_say(self) -> bool: ...
+    def chunks(self) -> Iterator[bytes]: ...
+    def close(self) -> None: ...
+
+
+def refuse_stream_id(error: InvalidEvent) -> Response:
+    """400, with the rule that the stream id breaks."""
+    return Response(f"{error}\n", HTTPStatus.BAD_REQUEST, content_type="text/plain; charset=utf-8")
+
+
+class StreamResponse(Response):
+    """Serves a stream to one client. Headers, cookies and close hooks are those of any response.
+
+    Args:
+        new_stream: makes the stream, given the request's Last-Event-ID.
+        headers: its fields.
+    """
+
+    # There is no length to know.
+    automatically_set_content_length = False
+    # An iterator without items keeps hooks from reading the body, which never ends.
+    implicit_sequence_conversion = False
+
+    def __init__(
+        self, new_stream: Callable[[str | None], OpenStream], headers: Sequence[tuple[str, str]]
+    ) -> None:
+        super().__init__(iter(()), headers=headers, direct_passthrough=True)
+        self._new_stream = new_stream
+
+    def get_wsgi_response(
+        self, environ: WSGIEnvironment
+    ) -> tuple[Iterable[bytes], str, list[tuple[str, str]]]:
+        """Werkzeug's last step before start_response: what the client really gets."""
+        headers = self.get_wsgi_headers(environ).to_wsgi_list()
+        if environ["REQUEST_METHOD"] == "HEAD":
+            return self._body([]), self.status, headers
+        stream = self._new_stream(environ.get("HTTP_LAST_EVENT_ID"))
+        if not stream.add():
+            return self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, [*headers, retry_after()])
+        stream.wait_open()
+        if stream.has_nothing_to_say:
+            return self._refuse(HTTPStatus.NO_CONTENT, headers)
+        stream.abort = _abort(environ)
+        return self._body(_Chunks(stream)), self.status, headers
+
+    def _refuse(
+        self, status: HTTPStatus, headers: list[tuple[str, str]]
+    ) -> tuple[Iterable[bytes], str, list[tuple[str, str]]]:
+        kept = [field for field in headers if field[0].lower() != "content-type"]
+        return self._body([]), f"{status.value} {status.phrase}", kept
+
+    def _body(self, chunks: Iterable[bytes]) -> Iterable[bytes]:
+        return ClosingIterator(chunks, self.close)
+
+
+class _Chunks:
+    """The body; the server closes it when the client has left."""
+
+    def __init__(self, stream: OpenStream) -> None:
+        self._stream = stream
+        self._chunks = stream.chunks()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        return next(self._chunks)
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _abort(environ: WSGIEnvironment) -> Callable[[], None] | None:
+    """Cuts off a write to a client that doesn't read, where gunicorn shows its socket."""
+    connection: Any = environ.get("gunicorn.socket")
+    if connection is None:
+        return None
+
+    def shut_down() -> None:
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+
+    return shut_down

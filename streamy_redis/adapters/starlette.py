@@ -1,0 +1,113 @@
+"""A Starlette response whose body is a stream.
+
+The response is made in the endpoint and decided when it is served: only then is a subscriber
+registered. receive() is awaited all the time, since servers tell of a disconnect nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from http import HTTPStatus
+from typing import Protocol
+
+import anyio
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from ..core.headers import retry_after
+from ..exceptions import InvalidEvent
+
+__all__ = ["OpenStream", "StreamResponse", "refuse_stream_id"]
+
+
+class OpenStream(Protocol):
+    """What a response needs of a stream."""
+
+    abort: Callable[[], None] | None
+
+    def add(self) -> bool: ...
+    async def wait_open(self) -> None: ...
+    @property
+    def has_nothing_to_say(self) -> bool: ...
+    def chunks(self) -> AsyncIterator[bytes]: ...
+    def close(self) -> None: ...
+
+
+def refuse_stream_id(error: InvalidEvent) -> Response:
+    """400, with the rule that the stream id breaks."""
+    return PlainTextResponse(f"{error}\n", HTTPStatus.BAD_REQUEST)
+
+
+class StreamResponse(Response):
+    """Serves a stream to one client. Headers, cookies and background are those of any response.
+
+    Args:
+        new_stream: makes the stream, given the request's Last-Event-ID.
+        headers: its fields.
+    """
+
+    def __init__(
+        self, new_stream: Callable[[str | None], OpenStream], headers: Sequence[tuple[str, str]]
+    ) -> None:
+        self.status_code = HTTPStatus.OK
+        self.background = None
+        # There is no body to take a length from, so Response.__init__ is not for us.
+        self.raw_headers = [(name.encode("latin-1"), v.encode("latin-1")) for name, v in headers]
+        self._new_stream = new_stream
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "HEAD":
+            await self._finish(send, HTTPStatus.OK, self.raw_headers)
+        else:
+            await self._serve(Headers(scope=scope).get("last-event-id"), receive, send)
+        if self.background is not None:
+            await self.background()
+
+    async def _serve(self, cursor: str | None, receive: Receive, send: Send) -> None:
+        stream = self._new_stream(cursor)
+        if not stream.add():
+            name, value = retry_after()
+            headers = [*self._untyped_headers(), (name.encode(), value.encode())]
+            await self._finish(send, HTTPStatus.SERVICE_UNAVAILABLE, headers)
+            return
+        try:
+            async with anyio.create_task_group() as tasks:
+                stream.abort = tasks.cancel_scope.cancel
+                tasks.start_soon(_watch, receive, tasks.cancel_scope)
+                await self._respond(stream, send)
+                tasks.cancel_scope.cancel()
+        finally:
+            stream.close()
+
+    async def _respond(self, stream: OpenStream, send: Send) -> None:
+        await stream.wait_open()
+        if stream.has_nothing_to_say:
+            await self._finish(send, HTTPStatus.NO_CONTENT, self._untyped_headers())
+            return
+        try:
+            await _start(send, self.status_code, self.raw_headers)
+            async for chunk in stream.chunks():
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except OSError:
+            # The client has left, as a server of ASGI 2.4 or newer says it.
+            return
+
+    async def _finish(self, send: Send, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        await _start(send, status, headers)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _untyped_headers(self) -> list[tuple[bytes, bytes]]:
+        return [field for field in self.raw_headers if field[0] != b"content-type"]
+
+
+async def _start(send: Send, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+async def _watch(receive: Receive, scope: anyio.CancelScope) -> None:
+    """Ends the response when the client leaves."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()

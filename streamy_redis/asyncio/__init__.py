@@ -1,0 +1,1 @@
+"""The shells for asyncio: they wait, read and write, and decide nothing."""

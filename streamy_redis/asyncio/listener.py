@@ -1,0 +1,311 @@
+"""The listener: owner of the one Pub/Sub connection, and of what drives this event loop's hub.
+
+Three tasks, each supervised: one hears the channels, one reads the log, one keeps time. Only the
+first two wait for Redis. The hub is changed between two awaits, never across one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+
+import anyio
+import redis
+import redis.asyncio
+
+from ..channels import ChannelTable, Message
+from ..config import (
+    PING_INTERVAL,
+    PONG_TIMEOUT,
+    READ_TIMEOUT,
+    RECONNECT_INTERVAL,
+    TICK_INTERVAL,
+    StreamConfig,
+)
+from ..connections import async_listener_connection
+from ..core.history import HistoryPage, HistoryRequest
+from ..core.hub import Commands
+from ..core.publication import Publication
+from ..core.subscriber import CloseReason, Outgoing, Subscriber
+from ..keys import Keys
+from ..shutdown import ShutdownWatch
+from .history import HistoryReader
+
+__all__ = ["Listener"]
+
+_log = logging.getLogger("streamy_redis.listener")
+
+# Messages handled, and pages read, before others get their turn.
+_BATCH = 100
+_REQUESTS = 32
+
+
+class Listener:
+    """This event loop's subscribers, and the tasks that feed them; started by the first one."""
+
+    def __init__(self, pool: redis.asyncio.ConnectionPool, config: StreamConfig) -> None:
+        self._pool = pool
+        self._keys = Keys(config.prefix)
+        self._hub = config.new_hub()
+        self._history = HistoryReader(pool, config)
+        self._task: asyncio.Task[None] | None = None
+        self._is_closing = False
+        self._has_requests = anyio.Event()
+        # While connected.
+        self._channels: _Channels | None = None
+        # A drain is scheduled for the end of this turn of the loop.
+        self._is_draining = False
+        self._has_lost = False
+        # Streams whose log can't be read now.
+        self._unreadable: set[str] = set()
+
+    # What streams ask
+
+    @property
+    def is_away(self) -> bool:
+        """Whether Redis is known to be away."""
+        return self._has_lost
+
+    def add(self, subscriber: Subscriber) -> bool:
+        """Registers a subscriber; False if there are max_subscribers already."""
+        self._start()
+        is_added = self._hub.add(subscriber, time.monotonic())
+        self._drain()
+        return is_added
+
+    def take(self, subscriber: Subscriber) -> Outgoing:
+        """What is to be written now; taking again says that it was written."""
+        outgoing = self._hub.take(subscriber, time.monotonic())
+        if self._hub.has_requests:
+            self._has_requests.set()
+        return outgoing
+
+    def remove(self, subscriber: Subscriber) -> None:
+        """Its client has left. Repeating it is harmless."""
+        self._hub.remove(subscriber, CloseReason.DISCONNECT, time.monotonic())
+        self._drain()
+
+    async def close(self) -> None:
+        """Ends all responses and tasks, and closes the connection."""
+        self._is_closing = True
+        self._hub.close(time.monotonic())
+        self._drain()
+        task, self._task = self._task, None
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+            await asyncio.wait([task])
+
+    # Tasks
+
+    def _start(self) -> None:
+        """Starts the tasks, once."""
+        if self._task is None and not self._is_closing:
+            self._shutdown = ShutdownWatch()
+            # Not in the context of the request that happens to be the first.
+            self._task = asyncio.get_running_loop().create_task(
+                self._run(), name="streamy-redis-listener", context=contextvars.Context()
+            )
+
+    async def _run(self) -> None:
+        async with anyio.create_task_group() as tasks:
+            for name, loop in (
+                ("listener", self._listen),
+                ("history", self._read_history),
+                ("ticker", self._tick),
+            ):
+                tasks.start_soon(self._supervise, name, loop, name=f"streamy-redis-{name}")
+
+    async def _supervise(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
+        while not self._is_closing:
+            try:
+                await loop()
+            except Exception:
+                _log.exception("the %s task failed; it is started again", name)
+                await anyio.sleep(1.0)
+
+    async def _tick(self) -> None:
+        while True:
+            await anyio.sleep(TICK_INTERVAL)
+            now = time.monotonic()
+            if self._shutdown.is_stopping():
+                self._hub.close(now)
+            self._hub.tick(now)
+            self._drain()
+
+    def _drain_soon(self) -> None:
+        """Drains when all that has arrived is heard, so that each client is written to once."""
+        if not self._is_draining:
+            self._is_draining = True
+            asyncio.get_running_loop().call_soon(self._drain)
+
+    def _drain(self) -> None:
+        """Passes on what the hub has decided."""
+        self._is_draining = False
+        for subscriber in self._hub.subscribers_to_flush():
+            subscriber.writer.wake()
+        if self._hub.has_requests:
+            self._has_requests.set()
+        if self._hub.has_commands and self._channels is not None:
+            self._channels.wake()
+
+    # The log
+
+    async def _read_history(self) -> None:
+        while True:
+            await self._has_requests.wait()
+            self._has_requests = anyio.Event()
+            requests = self._hub.requests_to_send()
+            for i in range(0, len(requests), _REQUESTS):
+                await self._read_batch(requests[i : i + _REQUESTS])
+
+    async def _read_batch(self, requests: list[HistoryRequest]) -> None:
+        pages: list[HistoryPage | Exception]
+        try:
+            pages = await self._history.read(requests)
+        except (redis.RedisError, OSError) as exc:
+            pages = [exc] * len(requests)
+        now = time.monotonic()
+        for request, page in zip(requests, pages, strict=True):
+            if isinstance(page, HistoryPage):
+                self._unreadable.discard(request.key.stream_id)
+                self._hub.receive_history(request, page, now)
+            else:
+                self._log_unreadable(request.key.stream_id, page)
+                self._hub.history_failed(request, now)
+        self._drain()
+
+    def _log_unreadable(self, stream_id: str, error: Exception) -> None:
+        if stream_id not in self._unreadable:
+            self._unreadable.add(stream_id)
+            _log.warning("the history of %r can't be read and is tried again: %s", stream_id, error)
+
+    # The channels
+
+    async def _listen(self) -> None:
+        pause, longest = RECONNECT_INTERVAL
+        while True:
+            channels = _Channels(self._pool, self._keys)
+            try:
+                with anyio.fail_after(READ_TIMEOUT):
+                    await channels.connect()
+                pause = RECONNECT_INTERVAL[0]
+                await self._converse(channels)
+            except* (redis.RedisError, OSError) as lost:
+                self._lose(lost.exceptions[0])
+            finally:
+                self._channels = None
+                self._hub.connection_lost()
+                with anyio.CancelScope(shield=True):
+                    await channels.close()
+            await anyio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(pause * 2, longest)
+
+    async def _converse(self, channels: _Channels) -> None:
+        """Hears the channels until the connection is lost."""
+        self._channels = channels
+        self._hub.connection_made(time.monotonic())
+        if self._has_lost:
+            self._has_lost = False
+            _log.info("the Pub/Sub connection is back")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._command, channels)
+            tasks.start_soon(self._hear, channels)
+
+    def _lose(self, error: Exception) -> None:
+        if not self._has_lost and not self._is_closing:
+            self._has_lost = True
+            _log.warning("the Pub/Sub connection is lost and will be made anew: %s", error)
+
+    async def _command(self, channels: _Channels) -> None:
+        while True:
+            await channels.send(self._hub.commands_to_send())
+            await channels.wait()
+            await channels.watch()
+
+    async def _hear(self, channels: _Channels) -> None:
+        while True:
+            for _ in range(_BATCH):
+                message = await channels.receive()
+                if message is not None:
+                    self._receive(*message)
+            # A full buffer is read without ever suspending.
+            await asyncio.sleep(0)
+
+    def _receive(self, stream_id: str, publication: Publication | None) -> None:
+        if publication is None:
+            self._hub.receive_subscribed(stream_id)
+        else:
+            self._hub.receive_publication(stream_id, publication, time.monotonic())
+        self._drain_soon()
+
+
+class _Channels:
+    """One Pub/Sub connection: one task sends on it, one receives."""
+
+    def __init__(self, pool: redis.asyncio.ConnectionPool, keys: Keys) -> None:
+        self._connection = async_listener_connection(pool)
+        self._table = ChannelTable(keys)
+        self._woken = anyio.Event()
+        self._heard_at = 0.0
+        self._has_pinged = False
+
+    async def connect(self) -> None:
+        await self._connection.connect()
+        self._heard_at = time.monotonic()
+
+    async def close(self) -> None:
+        await self._connection.disconnect(nowait=True)
+
+    def wake(self) -> None:
+        """Lets wait() return."""
+        self._woken.set()
+
+    async def send(self, commands: Commands) -> None:
+        """Subscribes and unsubscribes; the acknowledgements come as messages."""
+        packed = self._table.pack(commands)
+        if packed:
+            await self._send(*packed)
+
+    async def wait(self) -> None:
+        """Waits for a wake-up, or the next look at the silence."""
+        with anyio.move_on_after(PONG_TIMEOUT / 2):
+            await self._woken.wait()
+        self._woken = anyio.Event()
+
+    async def receive(self) -> Message | None:
+        """What arrives next, if it is anything to us.
+
+        Raises:
+            redis.ConnectionError: the connection is lost.
+        """
+        try:
+            reply = await self._connection.read_response(disconnect_on_error=False)
+        except redis.ResponseError as exc:
+            self._table.refused(exc)
+            return None
+        finally:
+            self._heard_at = time.monotonic()
+            self._has_pinged = False
+        return self._table.read(reply)
+
+    async def watch(self) -> None:
+        """Asks after a silence.
+
+        Raises:
+            redis.TimeoutError: it was asked, and is silent still.
+        """
+        silence = time.monotonic() - self._heard_at
+        if silence > PING_INTERVAL + PONG_TIMEOUT:
+            raise redis.TimeoutError(f"no answer to PING for {PONG_TIMEOUT} s")
+        if silence > PING_INTERVAL and not self._has_pinged:
+            self._has_pinged = True
+            await self._send(("PING",))
+
+    async def _send(self, *commands: tuple[str, ...]) -> None:
+        packed = self._connection.pack_commands(commands)
+        with anyio.fail_after(READ_TIMEOUT):
+            await self._connection.send_packed_command(packed, check_health=False)

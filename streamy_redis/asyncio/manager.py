@@ -1,0 +1,339 @@
+"""AsyncStreamManager: streams for Starlette, FastAPI and asyncio jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import redis.asyncio
+
+from ..config import SEND_CONNECTIONS, StreamConfig, check_duration
+from ..connections import async_pool, url_from_environment
+from ..core.event import encode_end, encode_event, encode_events, validate_event_name
+from ..core.headers import stream_headers
+from ..core.history import StreamInfo
+from ..core.publication import Position
+from ..core.replay import Replay, validate_replay
+from ..exceptions import InvalidEvent
+from ..keys import validate_name, validate_stream_id
+from .listener import Listener
+from .publisher import Publisher
+from .stream import Stream, Subscription
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+__all__ = ["AsyncStreamManager"]
+
+
+class AsyncStreamManager:
+    """Sends to streams, and serves them to browsers, through Redis. For asyncio.
+
+    ::
+
+        streams = AsyncStreamManager()
+
+        @app.get("/stream/{room}")
+        async def stream(room: str):
+            return streams.get_stream(room)
+
+        await streams.send_event("room", {"hello": "world"})
+
+    Nothing is connected or started before first use. One manager may be used from several event
+    loops: each has its own connections, which are closed with the loop's tasks.
+
+    Args:
+        redis: a URL, a ``redis.asyncio.Redis``, or None for the environment's
+            ``STREAMY_REDIS_URL`` or ``REDIS_URL``, or ``redis://localhost:6379/0``.
+            ``memory://`` is a store inside this process, for development and tests.
+        config: how streams are kept and delivered.
+
+    Raises:
+        TypeError: redis is of another kind, such as a client for threads.
+    """
+
+    def __init__(
+        self,
+        redis: str | redis.asyncio.Redis | None = None,
+        *,
+        config: StreamConfig | None = None,
+    ) -> None:
+        self._source = _checked(redis)
+        self._config = config or StreamConfig()
+        self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
+
+    # Sending
+
+    async def send_event(
+        self,
+        stream_id: str,
+        data: Any,
+        event_name: str | None = None,
+        *,
+        retry: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> str:
+        """Sends one event; when this returns, it is stored, and on its way to every subscriber.
+
+        Args:
+            stream_id: a non-empty str of at most 512 bytes of UTF-8, no control characters.
+            data: str as it is, bytes of UTF-8, anything else as JSON; at most
+                ``max_event_size`` bytes.
+            event_name: the browser's event type. Not beginning with ``stream-``.
+            retry: milliseconds that browsers wait before they reconnect.
+            idempotency_key: sends with the same key store one event, as long as it is in the
+                history; a repeat returns the first one's id.
+
+        Returns:
+            The event's id, ``<epoch>-<seq>-<tag>``; "" on a stream without history.
+
+        Raises:
+            InvalidEvent: an argument breaks a rule; nothing was sent.
+            StreamEnded: the stream has ended.
+            RedisUnavailable: Redis can't be reached within ``send_timeout``, or refuses.
+        """
+        validate_stream_id(stream_id)
+        config = self._config
+        block = encode_event(
+            data, event_name, retry, max_size=config.max_event_size, to_json=config.json_encoder
+        )
+        key = _checked_key(idempotency_key)
+        ids = await self._loop.publisher.send(stream_id, [block], key)
+        return ids[0]
+
+    async def send_events(
+        self, stream_id: str, events: Iterable[Any], *, idempotency_key: str | None = None
+    ) -> list[str]:
+        """Sends many events in one round trip: in order, contiguous, all or none.
+
+        Args:
+            events: each item is data as in ``send_event``, or an ``Event``.
+            idempotency_key: as in ``send_event``, for the whole batch.
+
+        Returns:
+            Their ids, in order.
+
+        Raises:
+            InvalidEvent, StreamEnded, RedisUnavailable: as ``send_event``; nothing was sent.
+        """
+        validate_stream_id(stream_id)
+        config = self._config
+        blocks = encode_events(events, max_size=config.max_event_size, to_json=config.json_encoder)
+        key = _checked_key(idempotency_key)
+        return await self._loop.publisher.send(stream_id, blocks, key) if blocks else []
+
+    async def end_stream(self, stream_id: str, data: Any = None) -> bool:
+        """Ends a stream: its clients get a ``stream-end`` event with data and stop reconnecting.
+
+        The end is remembered for ``ended_ttl`` seconds; until then every send is refused.
+
+        Returns:
+            True if this call ended it, False if it had ended.
+
+        Raises:
+            InvalidEvent, RedisUnavailable: as ``send_event``.
+        """
+        validate_stream_id(stream_id)
+        config = self._config
+        block = encode_end(data, max_size=config.max_event_size, to_json=config.json_encoder)
+        return await self._loop.publisher.end(stream_id, block)
+
+    async def delete_stream(self, stream_id: str) -> bool:
+        """Forgets a stream's history and end, so that its id can be used anew (UNLINK).
+
+        Returns:
+            True if there was one.
+        """
+        return await self._loop.publisher.delete(validate_stream_id(stream_id))
+
+    async def info(self, stream_id: str) -> StreamInfo:
+        """What Redis holds of the stream (XINFO STREAM, PTTL)."""
+        return await self._loop.publisher.info(validate_stream_id(stream_id))
+
+    # Receiving
+
+    def get_stream(
+        self,
+        stream_id: str,
+        event_name: str = "message",
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
+        keep_alive_interval: float | None = None,
+        *,
+        last_event_id: str | None = None,
+        replay: Replay = 0,
+    ) -> Response:
+        """A Starlette response that is the stream, for an endpoint to return.
+
+        Whether it resumes is decided when it is served, by the request's Last-Event-ID.
+
+        Args:
+            event_name: the name of the events that were sent without one.
+            headers: over the defaults.
+            keep_alive_interval: seconds of silence before a comment is sent.
+            last_event_id: a cursor for clients whose request has none, as rendered into a page.
+                What is no event id counts as none.
+            replay: for clients without a cursor: 0 from now on, n the newest n events, "all" the
+                whole history.
+
+        Returns:
+            A streaming response; 400 with the rule in it if the stream id breaks one, since ids
+            come from URLs.
+
+        Raises:
+            InvalidEvent, ValueError, TypeError: any other argument breaks a rule.
+        """
+        from ..adapters.starlette import StreamResponse, refuse_stream_id
+
+        name = validate_event_name(event_name)
+        replay = validate_replay(replay)
+        fields = stream_headers(headers)
+        if keep_alive_interval is not None:
+            check_duration("keep_alive_interval", keep_alive_interval)
+        try:
+            validate_stream_id(stream_id)
+        except InvalidEvent as exc:
+            return refuse_stream_id(exc)
+
+        def new_stream(request_cursor: str | None) -> Stream:
+            return self._loop.new_stream(
+                stream_id,
+                cursor=Position.parse(request_cursor) or Position.parse(last_event_id),
+                replay=replay,
+                event_name=name,
+                keep_alive_interval=keep_alive_interval,
+            )
+
+        return StreamResponse(new_stream, fields)
+
+    def subscribe(
+        self,
+        stream_id: str,
+        *,
+        last_event_id: str | None = None,
+        replay: Replay = 0,
+    ) -> Subscription:
+        """The stream's events inside this process: an async context manager to iterate.
+
+        Args:
+            last_event_id, replay: as in ``get_stream``.
+
+        Raises:
+            InvalidEvent: an argument breaks a rule.
+        """
+        return Subscription(
+            lambda: self._loop.listener,
+            self._config,
+            validate_stream_id(stream_id),
+            cursor=Position.parse(last_event_id),
+            replay=validate_replay(replay),
+        )
+
+    # Life
+
+    async def aclose(self) -> None:
+        """Ends this event loop's responses and subscriptions, and closes its connections.
+
+        Repeating it is harmless; a manager that is used again starts anew.
+        """
+        loop = self._loops.pop(asyncio.get_running_loop(), None)
+        if loop is not None:
+            await loop.close()
+
+    async def __aenter__(self) -> AsyncStreamManager:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, app: object) -> AsyncIterator[None]:
+        """A lifespan for Starlette and FastAPI, which closes the manager at the end.
+
+        ``Starlette(lifespan=streams.lifespan)``; inside a lifespan of the app's own,
+        ``async with streams:`` does the same.
+        """
+        async with self:
+            yield
+
+    @property
+    def _loop(self) -> _Loop:
+        running = asyncio.get_running_loop()
+        loop = self._loops.get(running)
+        if loop is None:
+            for closed in [each for each in list(self._loops) if each.is_closed()]:
+                self._loops.pop(closed, None)
+            source = self._source or url_from_environment()
+            loop = self._loops[running] = _Loop(source, self._config)
+        return loop
+
+
+class _Loop:
+    """What one event loop has of a manager."""
+
+    def __init__(self, source: str | redis.asyncio.Redis, config: StreamConfig) -> None:
+        self._config = config
+        self._pool = async_pool(source, timeout=config.attempt_timeout)
+        self.publisher = Publisher(self._pool, config, connections=SEND_CONNECTIONS)
+        self.listener = Listener(self._pool, config)
+        # asyncio.run() cancels this task like any other: then the connections are closed.
+        self._keeper = asyncio.get_running_loop().create_task(
+            self._keep(), name="streamy-redis-keeper", context=contextvars.Context()
+        )
+
+    async def _keep(self) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self.listener.close()
+                await self._pool.disconnect()
+
+    async def close(self) -> None:
+        self._keeper.cancel()
+        await asyncio.wait([self._keeper])
+
+    def new_stream(
+        self,
+        stream_id: str,
+        *,
+        cursor: Position | None,
+        replay: Replay,
+        event_name: str,
+        keep_alive_interval: float | None,
+    ) -> Stream:
+        return Stream(
+            self.listener,
+            self._config,
+            stream_id,
+            cursor=cursor,
+            replay=replay,
+            event_name=None if event_name in ("", "message") else event_name,
+            pacing=self._config.pacing(time.monotonic(), keep_alive_interval),
+        )
+
+
+def _checked(source: Any) -> str | redis.asyncio.Redis | None:
+    if source is None or isinstance(source, str | redis.asyncio.Redis):
+        return source
+    if isinstance(source, redis.Redis):
+        raise TypeError(
+            "AsyncStreamManager takes a redis.asyncio.Redis; for a redis.Redis use StreamManager"
+        )
+    raise TypeError(f"redis must be a URL or a redis.asyncio.Redis, not {type(source).__name__}")
+
+
+def _checked_key(idempotency_key: str | None) -> str | None:
+    if idempotency_key is None:
+        return None
+    return validate_name("idempotency_key", idempotency_key)

@@ -1,0 +1,147 @@
+"""The publisher: sends, ends, deletes and describes streams."""
+
+from __future__ import annotations
+
+import logging
+import random
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import anyio
+import redis
+import redis.asyncio
+
+from ..config import PAGE_BYTES, StreamConfig
+from ..connections import is_passing, refusal
+from ..core.history import HistoryRequest, StreamInfo
+from ..exceptions import RedisUnavailable, StreamEnded
+from ..keys import Keys
+from ..scripts import (
+    PUBLISH,
+    READ,
+    Command,
+    Script,
+    event_ids,
+    nonces_of,
+    publish_arguments,
+    read_arguments,
+    read_info,
+)
+
+__all__ = ["Publisher"]
+
+_log = logging.getLogger("streamy_redis.publisher")
+
+
+class Publisher:
+    """Sends through a pool. Belongs to one event loop."""
+
+    def __init__(
+        self, pool: redis.asyncio.ConnectionPool, config: StreamConfig, *, connections: int
+    ) -> None:
+        self._redis = redis.asyncio.Redis(connection_pool=pool)
+        self._config = config
+        self._keys = Keys(config.prefix)
+        self._slots = anyio.Semaphore(connections)
+
+    async def send(self, stream_id: str, blocks: Sequence[bytes], key: str | None) -> list[str]:
+        """The ids of publications, all sent in one atomic step.
+
+        Args:
+            key: the caller's idempotency key.
+
+        Raises:
+            StreamEnded, RedisUnavailable
+        """
+        nonces = nonces_of(key or secrets.token_hex(12), len(blocks))
+        status, position = await self._publish(
+            stream_id, blocks, nonces, is_end=False, is_repeat=key is not None
+        )
+        if status == "ended":
+            raise StreamEnded(stream_id)
+        _log.debug("sent %s to %r", position, stream_id)
+        return event_ids(position, nonces)
+
+    async def end(self, stream_id: str, block: bytes) -> bool:
+        """Whether this call ended the stream."""
+        nonces = [secrets.token_hex(12)]
+        status, _ = await self._publish(stream_id, [block], nonces, is_end=True, is_repeat=False)
+        return status != "ended"
+
+    async def delete(self, stream_id: str) -> bool:
+        """Whether there was a history or an end to forget (UNLINK)."""
+        key = self._keys.log(stream_id)
+        removed = await self._run(
+            lambda _: self._redis.execute_command("UNLINK", key), f"delete {stream_id!r}", key
+        )
+        return bool(removed)
+
+    async def info(self, stream_id: str) -> StreamInfo:
+        """What Redis holds of the stream."""
+        key = self._keys.log(stream_id)
+        request = HistoryRequest.newest(stream_id, 0, limit=0)
+        arguments = read_arguments(request, most_bytes=PAGE_BYTES)
+        reply = await self._run(
+            lambda _: self._evaluate(READ, [key], arguments), f"read {stream_id!r}", key
+        )
+        return read_info(stream_id, reply)
+
+    async def _publish(
+        self,
+        stream_id: str,
+        blocks: Sequence[bytes],
+        nonces: Sequence[str],
+        *,
+        is_end: bool,
+        is_repeat: bool,
+    ) -> tuple[str, str]:
+        config = self._config
+        keys = [self._keys.log(stream_id), self._keys.channel(stream_id)]
+
+        async def evaluate(is_retry: bool) -> Any:
+            arguments = publish_arguments(
+                blocks,
+                nonces,
+                is_end=is_end,
+                history_length=config.history_length,
+                ttl=config.ended_ttl if is_end else config.history_ttl,
+                may_repeat=is_repeat or is_retry,
+            )
+            return await self._evaluate(PUBLISH, keys, arguments)
+
+        action = f"{'end' if is_end else 'send to'} {stream_id!r}"
+        key = None if is_end else nonces[-1].partition("\0")[0]
+        status, position = await self._run(evaluate, action, keys[0], idempotency_key=key)
+        return status.decode(), position.decode()
+
+    async def _evaluate(self, script: Script, keys: Sequence[str], arguments: Command) -> Any:
+        try:
+            return await self._redis.execute_command(*script.by_sha(keys, arguments))
+        except redis.exceptions.NoScriptError:
+            return await self._redis.execute_command(*script.by_source(keys, arguments))
+
+    async def _run(
+        self,
+        command: Callable[[bool], Awaitable[Any]],
+        action: str,
+        key: str,
+        *,
+        idempotency_key: str | None = None,
+    ) -> Any:
+        """The reply, after as many tries as there may be. The one place that asks Redis."""
+        attempts = self._config.attempts(time.monotonic())
+        while True:
+            try:
+                with anyio.fail_after(attempts.deadline - time.monotonic()):
+                    async with self._slots:
+                        return await command(attempts.is_retry)
+            except (redis.RedisError, OSError) as exc:
+                pause = None
+                if is_passing(exc):
+                    pause = attempts.pause(time.monotonic(), random.random())
+                if pause is None:
+                    reason = refusal(action, key, exc)
+                    raise RedisUnavailable(reason, idempotency_key=idempotency_key) from exc
+            await anyio.sleep(pause)

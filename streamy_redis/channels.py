@@ -1,0 +1,67 @@
+"""Channels: what is said and heard on the Pub/Sub connection."""
+
+from __future__ import annotations
+
+import logging
+
+from .core.hub import Commands
+from .core.publication import Publication
+from .keys import Keys
+
+__all__ = ["ChannelTable", "Message"]
+
+_log = logging.getLogger("streamy_redis.listener")
+
+# A stream, and what was heard of it: a publication, or None for an acknowledged SUBSCRIBE.
+Message = tuple[str, Publication | None]
+
+
+class ChannelTable:
+    """The channels of one connection, by their names on the wire (RESP2)."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self._stream_ids: dict[bytes, str] = {}
+        self._has_seen_foreign = False
+        self._has_seen_refusal = False
+
+    def pack(self, commands: Commands) -> list[tuple[str, str]]:
+        """SUBSCRIBE and UNSUBSCRIBE, one for each channel, so that one refusal is one."""
+        packed = []
+        for stream_id in commands.unsubscribe:
+            channel = self._keys.channel(stream_id)
+            self._stream_ids.pop(channel.encode(), None)
+            packed.append(("UNSUBSCRIBE", channel))
+        for stream_id in commands.subscribe:
+            channel = self._keys.channel(stream_id)
+            self._stream_ids[channel.encode()] = stream_id
+            packed.append(("SUBSCRIBE", channel))
+        return packed
+
+    def read(self, reply: object) -> Message | None:
+        """The message in a reply; None for a pong, an UNSUBSCRIBE, or what is none of ours."""
+        if not isinstance(reply, list) or len(reply) != 3:
+            return None
+        kind, channel, payload = reply
+        stream_id = self._stream_ids.get(channel)
+        if stream_id is None:
+            return None
+        if kind == b"subscribe":
+            return stream_id, None
+        publication = Publication.parse(payload) if kind == b"message" else None
+        if publication is None and kind == b"message":
+            self._skip_foreign(stream_id)
+        return (stream_id, publication) if publication else None
+
+    def refused(self, error: Exception) -> None:
+        """Redis refused a command. The hub asks again; the other channels go on."""
+        if not self._has_seen_refusal:
+            self._has_seen_refusal = True
+            _log.warning("Redis refused a channel, which is tried again: %s", error)
+
+    def _skip_foreign(self, stream_id: str) -> None:
+        if not self._has_seen_foreign:
+            self._has_seen_foreign = True
+            _log.warning(
+                "skipped a foreign message on the channel of %r; more are not logged", stream_id
+            )

@@ -1,0 +1,251 @@
+"""Every default, once: its unit and the reason for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .core.attempts import Attempts
+from .core.hub import Hub
+from .core.subscriber import Limits, Pacing
+
+__all__ = [
+    "CHECK_JITTER",
+    "LINGER_INTERVAL",
+    "OPEN_TIMEOUT",
+    "PAGE_BYTES",
+    "PAGE_EVENTS",
+    "PING_INTERVAL",
+    "PONG_TIMEOUT",
+    "READ_TIMEOUT",
+    "RECONNECT_INTERVAL",
+    "RETRY_BACKOFF",
+    "RETRY_READ_INTERVAL",
+    "SEND_CONNECTIONS",
+    "TICK_INTERVAL",
+    "StreamConfig",
+    "check_duration",
+]
+
+# Seconds between two looks at keep-alives, deadlines and the server's shutdown flag. A stopped
+# server has to be gone within 1 s.
+TICK_INTERVAL = 0.25
+# Seconds that a response waits for the log before its headers go out: long enough for any Redis
+# that answers (a 204 is still possible then), short enough that nobody notices.
+OPEN_TIMEOUT = 0.3
+# Seconds that a channel stays subscribed after its last subscriber left, so that a page reload
+# costs no UNSUBSCRIBE and SUBSCRIBE.
+LINGER_INTERVAL = 2.0
+# Seconds of silence after which the listener sends PING, and seconds it then waits for anything
+# to arrive. health_check_interval of redis-py never notices a server that hangs.
+PING_INTERVAL = 3.0
+PONG_TIMEOUT = 2.0
+# Seconds for connecting the listener and for reading one batch of pages of the log.
+READ_TIMEOUT = 2.0
+# Seconds, first and longest, between two attempts to connect the listener; jittered.
+RECONNECT_INTERVAL = (0.05, 0.5)
+# Seconds until a read of the log that failed is tried again.
+RETRY_READ_INTERVAL = 0.5
+# Seconds before the first and at most before any retry of a send; doubled each time, jittered.
+RETRY_BACKOFF = (0.05, 0.4)
+# Connections that senders of one manager share. With the log reader's one this makes four.
+SEND_CONNECTIONS = 3
+# A page of the log: events and bytes, whichever comes first (one event always fits).
+PAGE_EVENTS = 500
+PAGE_BYTES = 1024 * 1024
+# The part of position_check_interval over which checks are spread.
+CHECK_JITTER = 0.3
+
+_COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamConfig:
+    """How a manager keeps, delivers and retries. Durations are seconds, int or float.
+
+    Args:
+        prefix: first part of every key and channel. Databases don't separate Pub/Sub channels;
+            the prefix does.
+        history_length: events that each stream keeps for resume and replay. 0 makes a stream
+            Pub/Sub only: no ids, no resume.
+        history_ttl: seconds after its last event at which an idle stream's history is dropped.
+        ended_ttl: seconds for which an ended stream is remembered, so that late clients learn
+            of the end.
+        keep_alive_interval: seconds of silence before a comment is sent. Proxies cut idle
+            connections at 60.
+        retry_interval: the bounds of the random ``retry:`` each response carries, so that the
+            clients of a stopped worker don't come back in one moment.
+        max_event_size: bytes of UTF-8 of one event's data, inclusive.
+        max_backlog: unsent live events at which a slow client's response ends; it resumes from
+            its cursor.
+        max_backlog_bytes: the same in bytes. One frame always fits.
+        write_timeout: seconds that one write to a client may take.
+        send_timeout: seconds after which a send gives up on Redis.
+        max_retries: retries of a send within send_timeout.
+        position_check_interval: seconds of silence on a stream after which the log is compared
+            with what was heard.
+        max_subscribers: open responses of this process, per manager; None for no limit.
+        max_lifetime: seconds after which a response ends and the client resumes, jittered; None
+            for no limit.
+        json_encoder: turns what is neither str nor bytes into JSON text (str or UTF-8 bytes).
+
+    Raises:
+        ValueError, TypeError: naming the field and the rule.
+    """
+
+    prefix: str = "streamy"
+    history_length: int = 1000
+    history_ttl: float = 3600.0
+    ended_ttl: float = 600.0
+    keep_alive_interval: float = 15.0
+    retry_interval: tuple[float, float] = (1.0, 3.0)
+    max_event_size: int = 1024 * 1024
+    max_backlog: int = 1000
+    max_backlog_bytes: int = 1024 * 1024
+    write_timeout: float = 30.0
+    send_timeout: float = 5.0
+    max_retries: int = 3
+    position_check_interval: float = 10.0
+    max_subscribers: int | None = None
+    max_lifetime: float | None = None
+    json_encoder: Callable[[Any], str | bytes] = _COMPACT.encode
+
+    def __post_init__(self) -> None:
+        _check_prefix(self.prefix)
+        for name in ("history_length", "max_retries"):
+            _check_count(name, getattr(self, name), least=0)
+        for name in ("max_event_size", "max_backlog", "max_backlog_bytes"):
+            _check_count(name, getattr(self, name), least=1)
+        for name in (
+            "history_ttl",
+            "ended_ttl",
+            "keep_alive_interval",
+            "write_timeout",
+            "send_timeout",
+            "position_check_interval",
+        ):
+            check_duration(name, getattr(self, name))
+        _check_interval("retry_interval", self.retry_interval)
+        if self.max_subscribers is not None:
+            _check_count("max_subscribers", self.max_subscribers, least=1)
+        if self.max_lifetime is not None:
+            check_duration("max_lifetime", self.max_lifetime)
+        _check_encoder(self.json_encoder)
+
+    def with_settings(self, settings: Mapping[str, Any]) -> StreamConfig:
+        """This configuration with the ``STREAMY_*`` settings of a Flask app over it.
+
+        ``STREAMY_HISTORY_LENGTH = 100`` sets ``history_length``. ``STREAMY_REDIS_URL`` is the
+        manager's; any other ``STREAMY_`` name that is no field is a ValueError, since it is
+        most likely a slip of the pen.
+        """
+        fields = {f"STREAMY_{field.name.upper()}": field.name for field in dataclasses.fields(self)}
+        changes = {}
+        for setting, value in settings.items():
+            if not setting.startswith("STREAMY_") or setting == "STREAMY_REDIS_URL":
+                continue
+            if setting not in fields:
+                raise ValueError(f"{setting} is no setting; there are {', '.join(sorted(fields))}")
+            changes[fields[setting]] = value
+        return dataclasses.replace(self, **changes) if changes else self
+
+    def new_hub(self) -> Hub:
+        """An empty hub with this configuration's bounds."""
+        return Hub(
+            max_subscribers=self.max_subscribers,
+            history_ttl=self.history_ttl,
+            check_interval=self.position_check_interval,
+            check_jitter=CHECK_JITTER,
+            linger=LINGER_INTERVAL,
+            retry_read=RETRY_READ_INTERVAL,
+            max_recent=self.max_backlog,
+            max_recent_bytes=self.max_backlog_bytes,
+        )
+
+    def limits(self) -> Limits:
+        """What bounds every subscriber."""
+        return Limits(
+            max_backlog=self.max_backlog,
+            max_backlog_bytes=self.max_backlog_bytes,
+            page_events=PAGE_EVENTS,
+            # A cursor made before the first event is older than any life that it can have missed.
+            cursor_ttl=min(self.history_ttl, self.ended_ttl),
+        )
+
+    def pacing(self, now: float, keep_alive_interval: float | None) -> Pacing:
+        """The times of a response that opens now.
+
+        Raises:
+            ValueError, TypeError: keep_alive_interval is no duration.
+        """
+        if keep_alive_interval is not None:
+            check_duration("keep_alive_interval", keep_alive_interval)
+        ends_at = math.inf
+        if self.max_lifetime is not None:
+            ends_at = now + self.max_lifetime * random.uniform(0.8, 1.0)
+        return Pacing(
+            retry=round(random.uniform(*self.retry_interval) * 1000),
+            keep_alive_interval=keep_alive_interval or self.keep_alive_interval,
+            write_timeout=self.write_timeout,
+            ends_at=ends_at,
+        )
+
+    def attempts(self, now: float) -> Attempts:
+        """The tries that one send has."""
+        return Attempts(
+            now + self.send_timeout, max_retries=self.max_retries, backoff=RETRY_BACKOFF
+        )
+
+    @property
+    def attempt_timeout(self) -> float:
+        """Seconds that one try may wait for Redis, so that all of them fit in send_timeout."""
+        return self.send_timeout / (self.max_retries + 1)
+
+
+def _check_prefix(prefix: object) -> None:
+    if not isinstance(prefix, str):
+        raise TypeError(f"prefix must be a str, not {type(prefix).__name__}")
+    if not prefix or any(c in "{}" or not c.isprintable() for c in prefix):
+        # A brace would move the cluster's hash tag away from the stream id.
+        raise ValueError("prefix must be printable, not empty, and hold no { or }")
+
+
+def _check_count(name: str, value: object, *, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, not {value}")
+
+
+def check_duration(name: str, value: object) -> None:
+    """Raises unless value is a duration in seconds: TypeError or ValueError, naming it."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be seconds as int or float, not {type(value).__name__}")
+    # Redis counts in whole milliseconds, and its clock ends at 2**63 of them.
+    if not (math.isfinite(value) and 0.001 <= value <= 1e11):
+        raise ValueError(f"{name} must be between 0.001 and 1e11 seconds, not {value}")
+
+
+def _check_interval(name: str, value: object) -> None:
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise TypeError(f"{name} must be a pair of seconds (least, most)")
+    for bound in value:
+        if isinstance(bound, bool) or not isinstance(bound, int | float):
+            raise TypeError(f"{name} must be a pair of seconds as int or float")
+    if not (0 <= value[0] <= value[1] <= 86400):
+        raise ValueError(f"{name} must be ordered and between 0 and 86400 seconds, not {value}")
+
+
+def _check_encoder(encoder: object) -> None:
+    if isinstance(encoder, type) and issubclass(encoder, json.JSONEncoder):
+        raise TypeError(
+            "json_encoder must be a function from a value to JSON text; "
+            f"pass {encoder.__name__}().encode"
+        )
+    if not callable(encoder):
+        raise TypeError(f"json_encoder must be callable, not {type(encoder).__name__}")

@@ -1,0 +1,203 @@
+"""Connections to Redis: own pools, made from a URL or from the caller's client.
+
+Every setting that decides how a command fails is ours, since redis-py's defaults repeat commands
+whose reply was lost, and differ between ``Redis()`` and ``from_url()``.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import multiprocessing
+import os
+import re
+import sys
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import redis
+import redis.asyncio
+from redis.backoff import NoBackoff
+
+from .config import READ_TIMEOUT, SEND_CONNECTIONS
+
+if TYPE_CHECKING:
+    from fakeredis import FakeServer
+
+__all__ = [
+    "DEFAULT_URL",
+    "MEMORY_URL",
+    "async_listener_connection",
+    "async_pool",
+    "is_passing",
+    "listener_connection",
+    "pool",
+    "refusal",
+    "url_from_environment",
+]
+
+DEFAULT_URL = "redis://localhost:6379/0"
+MEMORY_URL = "memory://"
+
+_SCHEMES = ("redis://", "rediss://", "unix://")
+# Settings of a caller's pool that belong to that pool.
+_NOT_OURS = re.compile(
+    r"retry.*|maint_.*|maintenance_.*|orig_.*|himport_.*|event_dispatcher|cache.*"
+)
+# Errors that pass by themselves; any other reply of the server stays until somebody acts.
+_PASSING = re.compile(
+    r"\b(LOADING|BUSY|OOM|MISCONF|READONLY|MASTERDOWN|NOREPLICAS|TRYAGAIN|CLUSTERDOWN)\b"
+    r"|max number of clients"
+)
+
+_log = logging.getLogger("streamy_redis.connections")
+
+
+def url_from_environment() -> str:
+    """The Redis URL where neither argument nor app names one."""
+    return os.environ.get("STREAMY_REDIS_URL") or os.environ.get("REDIS_URL") or DEFAULT_URL
+
+
+def pool(source: str | redis.Redis, *, timeout: float) -> redis.ConnectionPool:
+    """A pool of a manager's own, for threads.
+
+    Args:
+        source: a URL, or a client whose connection settings are taken over.
+        timeout: seconds for connecting and for each reply.
+    """
+    given = _pool_of(source)
+    return redis.ConnectionPool(
+        given.connection_class,
+        max_connections=SEND_CONNECTIONS + 1,
+        **_settings(given.connection_kwargs, timeout),
+        retry=redis.retry.Retry(NoBackoff(), 0),
+    )
+
+
+def async_pool(
+    source: str | redis.asyncio.Redis, *, timeout: float
+) -> redis.asyncio.ConnectionPool:
+    """A pool of a manager's own, for one event loop."""
+    given = _async_pool_of(source)
+    return redis.asyncio.ConnectionPool(
+        given.connection_class,
+        max_connections=SEND_CONNECTIONS + 1,
+        **_settings(given.connection_kwargs, timeout),
+        retry=redis.asyncio.retry.Retry(NoBackoff(), 0),
+    )
+
+
+def listener_connection(pool: redis.ConnectionPool) -> redis.Connection:
+    """A connection beside the pool, for Pub/Sub. It is not connected yet."""
+    settings = pool.connection_kwargs | {"socket_timeout": READ_TIMEOUT}
+    connection: redis.Connection = pool.connection_class(**settings)
+    return connection
+
+
+def async_listener_connection(
+    pool: redis.asyncio.ConnectionPool,
+) -> redis.asyncio.connection.AbstractConnection:
+    """The same for asyncio. Its reads wait without limit: the listener watches for silence."""
+    settings = pool.connection_kwargs | {"socket_timeout": None}
+    return pool.connection_class(**settings)
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether trying again can help: Redis is away, busy, full or starting."""
+    if isinstance(error, redis.AuthenticationError | redis.exceptions.AuthorizationError):
+        return False
+    if isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError):
+        return True
+    return bool(_PASSING.search(str(error)))
+
+
+def refusal(action: str, key: str, error: Exception) -> str:
+    """What a person reads when Redis couldn't be reached or refused."""
+    return f"could not {action} (key {key!r}): {type(error).__name__}: {error}"
+
+
+def _settings(given: Mapping[str, Any], timeout: float) -> dict[str, Any]:
+    kept = {name: value for name, value in given.items() if not _NOT_OURS.fullmatch(name)}
+    return kept | {
+        # Payloads are bytes, whatever the caller's client decodes for itself.
+        "decode_responses": False,
+        # Without pushes of RESP3 every reply is the answer to a command of ours or a message.
+        "protocol": 2,
+        "health_check_interval": 0,
+        "socket_timeout": timeout,
+        "socket_connect_timeout": min(timeout, READ_TIMEOUT),
+    }
+
+
+def _pool_of(source: str | redis.Redis) -> redis.ConnectionPool:
+    if isinstance(source, str):
+        _check_url(source)
+        if source == MEMORY_URL:
+            memory: redis.Redis = _fakeredis().FakeRedis(server=_memory())
+            return memory.connection_pool
+        return redis.ConnectionPool.from_url(source)
+    _check_pool(source.connection_pool)
+    return source.connection_pool
+
+
+def _async_pool_of(source: str | redis.asyncio.Redis) -> redis.asyncio.ConnectionPool:
+    if isinstance(source, str):
+        _check_url(source)
+        if source == MEMORY_URL:
+            memory: redis.asyncio.Redis = _fakeredis().FakeAsyncRedis(server=_memory())
+            return memory.connection_pool
+        return redis.asyncio.ConnectionPool.from_url(source)
+    _check_pool(source.connection_pool)
+    return source.connection_pool
+
+
+def _check_url(url: str) -> None:
+    if url != MEMORY_URL and not url.startswith(_SCHEMES):
+        # Not the URL itself: it may hold a password.
+        raise ValueError(f"the Redis URL must begin with {', '.join(_SCHEMES)} or be {MEMORY_URL}")
+
+
+def _check_pool(pool: object) -> None:
+    if type(pool).__name__ == "SentinelConnectionPool":
+        raise TypeError("clients from Sentinel are not supported yet; pass a URL or a plain Redis")
+
+
+def _fakeredis() -> Any:
+    try:
+        import fakeredis
+        import lupa  # noqa: F401  # what fakeredis runs scripts with
+    except ImportError as exc:
+        raise ImportError("memory:// needs the extra: pip install 'streamy-redis[memory]'") from exc
+    return fakeredis
+
+
+@functools.cache
+def _memory() -> FakeServer:
+    """The one embedded store of this process."""
+    _warn_of_many_processes()
+    os.register_at_fork(after_in_child=_warn_of_fork)
+    server: FakeServer = _fakeredis().FakeServer()
+    return server
+
+
+def _warn_of_many_processes() -> None:
+    if multiprocessing.parent_process() is not None or _is_server_worker():
+        warnings.warn(
+            "memory:// is a store inside this process: other workers and jobs don't see its "
+            "streams. Use a Redis URL for more than one process.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+def _is_server_worker() -> bool:
+    """Whether gunicorn or Celery loaded us; both run workers of their own."""
+    return any(name in sys.modules for name in ("gunicorn.arbiter", "celery.app.trace"))
+
+
+def _warn_of_fork() -> None:
+    # Logged, not warned: a warning turned into an error would be lost in the fork hook.
+    _log.warning(
+        "memory:// was forked: this process has a copy of the store that no other one sees"
+    )

@@ -1,0 +1,38 @@
+"""Attempts: how often, and until when, a send is tried."""
+
+from __future__ import annotations
+
+__all__ = ["Attempts"]
+
+
+class Attempts:
+    """The tries of one send: the first, then retries with growing pauses until a deadline.
+
+    Args:
+        deadline: when to give up, on the caller's clock.
+        max_retries: tries after the first.
+        backoff: seconds of the first pause, and of the longest.
+    """
+
+    __slots__ = ("_backoff", "_left", "_pause", "deadline", "is_retry")
+
+    def __init__(self, deadline: float, *, max_retries: int, backoff: tuple[float, float]) -> None:
+        self.deadline = deadline
+        # Whether an earlier try may have been carried out.
+        self.is_retry = False
+        self._left = max_retries
+        self._pause, self._backoff = backoff
+
+    def pause(self, now: float, dice: float) -> float | None:
+        """Seconds to wait before the next try, or None if there is none.
+
+        Args:
+            dice: a random number from 0 to 1, so that senders don't retry in step.
+        """
+        pause = self._pause * (0.5 + dice / 2)
+        if not self._left or now + pause >= self.deadline:
+            return None
+        self._left -= 1
+        self._pause = min(self._pause * 2, self._backoff)
+        self.is_retry = True
+        return pause

@@ -1,0 +1,241 @@
+"""Events: what may be sent, and how one is written as an SSE block and read back.
+
+A block is the text of one event as HTML 9.2.5 writes it, from its ``event:`` line to the blank
+line. A frame is a block with its ``id:`` line in front. The order of lines is fixed (event,
+retry, data), so that a frame's first bytes tell what it is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..exceptions import InvalidEvent
+
+__all__ = [
+    "END",
+    "KEEP_ALIVE",
+    "OPEN",
+    "RESET",
+    "Event",
+    "ReceivedEvent",
+    "encode_data",
+    "encode_end",
+    "encode_event",
+    "encode_events",
+    "open_block",
+    "read_frame",
+    "reset_block",
+    "validate_event_name",
+]
+
+OPEN = "stream-open"
+RESET = "stream-reset"
+END = "stream-end"
+
+# A comment, and one newline only: several clients deliver an empty event at a blank line.
+KEEP_ALIVE = b":\n"
+
+# HTML 9.2.6: lines end at CRLF, LF and CR, and at nothing else (str.splitlines knows more).
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+_LARGEST_RETRY = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One item of ``send_events``.
+
+    Args:
+        data: a str, bytes of UTF-8, or anything that the JSON encoder takes.
+        event_name: the browser's event type; None leaves it to ``get_stream``.
+        retry: milliseconds that a browser waits before it reconnects, 0 to 2**31 - 1.
+    """
+
+    data: Any
+    event_name: str | None = None
+    retry: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedEvent:
+    """An event as ``subscribe`` yields it.
+
+    Attributes:
+        stream_id: the stream.
+        id: the event id, which is the cursor to resume after it; "" for a stream without
+            history.
+        name: the event type that a browser would dispatch.
+        data: the text that a browser would see.
+        kind: ``"event"``, ``"reset"`` (a gap; data is JSON) or ``"end"`` (the last one).
+    """
+
+    stream_id: str
+    id: str
+    name: str
+    data: str
+    kind: Literal["event", "reset", "end"]
+
+
+def encode_event(
+    data: object,
+    event_name: str | None,
+    retry: int | None,
+    *,
+    max_size: int,
+    to_json: Callable[[Any], str | bytes],
+) -> bytes:
+    """The block of an event.
+
+    Raises:
+        InvalidEvent: naming the field and the rule.
+    """
+    content = encode_data(data, max_size=max_size, to_json=to_json)
+    lines = []
+    if event_name is not None:
+        lines.append(b"event: %b\n" % validate_event_name(event_name).encode())
+    if retry is not None:
+        lines.append(b"retry: %d\n" % _validate_retry(retry))
+    lines.append(_data_lines(content))
+    return b"".join(lines)
+
+
+def encode_events(
+    events: Iterable[object], *, max_size: int, to_json: Callable[[Any], str | bytes]
+) -> list[bytes]:
+    """The blocks of many events; an item is an Event, or data.
+
+    Raises:
+        InvalidEvent: naming the item, the field and the rule.
+    """
+    if isinstance(events, str | bytes | bytearray | memoryview | Mapping):
+        raise InvalidEvent("events", f"must be a list of events, not {type(events).__name__}")
+    blocks = []
+    for i, item in enumerate(events):
+        event = item if isinstance(item, Event) else Event(item)
+        try:
+            block = encode_event(
+                event.data, event.event_name, event.retry, max_size=max_size, to_json=to_json
+            )
+        except InvalidEvent as exc:
+            raise InvalidEvent(f"events[{i}].{exc.field}", exc.rule) from exc
+        blocks.append(block)
+    return blocks
+
+
+def encode_end(data: object, *, max_size: int, to_json: Callable[[Any], str | bytes]) -> bytes:
+    """The block of the end; data None leaves its ``data:`` line empty."""
+    content = b"" if data is None else encode_data(data, max_size=max_size, to_json=to_json)
+    return b"event: %b\n%b" % (END.encode(), _data_lines(content))
+
+
+def encode_data(data: object, *, max_size: int, to_json: Callable[[Any], str | bytes]) -> bytes:
+    """The data as UTF-8: str and bytes as they are, anything else as JSON."""
+    if isinstance(data, str):
+        content = _utf8(data)
+    elif isinstance(data, bytes | bytearray | memoryview):
+        content = _validated_utf8(bytes(data))
+    else:
+        content = _json(data, to_json)
+    if len(content) > max_size:
+        raise InvalidEvent("data", f"must be at most {max_size} bytes of UTF-8, not {len(content)}")
+    return content
+
+
+def validate_event_name(event_name: object) -> str:
+    """An event name that can stand in an ``event:`` line and is not one of ours."""
+    if not isinstance(event_name, str):
+        raise InvalidEvent("event_name", f"must be a str, not {type(event_name).__name__}")
+    if any(c in event_name for c in "\r\n\0"):
+        raise InvalidEvent("event_name", "must not hold CR, LF or NUL")
+    if event_name.startswith("stream-"):
+        raise InvalidEvent("event_name", "must not begin with 'stream-', which is reserved")
+    try:
+        event_name.encode()
+    except UnicodeEncodeError:
+        raise InvalidEvent("event_name", "must not hold lone surrogates") from None
+    return event_name
+
+
+def open_block(event_id: str) -> bytes:
+    """The rest of a response's first block, whose first line is ``retry:``."""
+    return f"id: {event_id}\nevent: {OPEN}\ndata: {{}}\n\n".encode()
+
+
+def reset_block(event_id: str, *, reason: str, requested: str, first: str | None) -> bytes:
+    """How a subscriber learns of a gap.
+
+    Args:
+        event_id: the position just before the first event that follows.
+        reason: why the events between can't be shown.
+        requested: the cursor that the log couldn't be read from.
+        first: id of the first event that follows, if there is one yet.
+    """
+    data = json.dumps(
+        {"reason": reason, "requested": requested, "first": first}, separators=(",", ":")
+    )
+    return f"id: {event_id}\nevent: {RESET}\ndata: {data}\n\n".encode()
+
+
+def read_frame(stream_id: str, frame: bytes) -> ReceivedEvent:
+    """What a browser would see of a frame that this package wrote."""
+    event_id, name, data = "", "", []
+    for line in frame.decode(errors="replace").split("\n"):
+        field, _, value = line.partition(": ")
+        if field == "data":
+            data.append(value)
+        elif field == "event":
+            name = value
+        elif field == "id":
+            event_id = value
+    kind: Literal["event", "reset", "end"]
+    kind = "end" if name == END else "reset" if name == RESET else "event"
+    return ReceivedEvent(stream_id, event_id, name or "message", "\n".join(data), kind)
+
+
+def _data_lines(content: bytes) -> bytes:
+    if b"\r" in content:
+        content = _LINE_END.sub(b"\n", content)
+    return b"data: %b\n\n" % content.replace(b"\n", b"\ndata: ")
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise InvalidEvent("data", "must not hold lone surrogates") from None
+
+
+def _validated_utf8(content: bytes) -> bytes:
+    try:
+        content.decode()
+    except UnicodeDecodeError as exc:
+        raise InvalidEvent("data", f"must be UTF-8 where it is bytes: {exc.reason}") from exc
+    return content
+
+
+def _json(data: object, to_json: Callable[[Any], str | bytes]) -> bytes:
+    if isinstance(data, Event):
+        raise InvalidEvent("data", "must not be an Event; send_events() takes those")
+    try:
+        text = to_json(data)
+    # The encoder is the application's: whatever it raises means that it can't carry this value.
+    except Exception as exc:
+        raise InvalidEvent(
+            "data", f"must be str, UTF-8 bytes or what the JSON encoder takes: {exc}"
+        ) from exc
+    if isinstance(text, str):
+        return _utf8(text)
+    if isinstance(text, bytes):
+        return _validated_utf8(text)
+    raise InvalidEvent("data", f"came from json_encoder as {type(text).__name__}, not str or bytes")
+
+
+def _validate_retry(retry: object) -> int:
+    if isinstance(retry, bool) or not isinstance(retry, int):
+        raise InvalidEvent("retry", f"must be an int of milliseconds, not {type(retry).__name__}")
+    if not 0 <= retry <= _LARGEST_RETRY:
+        raise InvalidEvent("retry", f"must be between 0 and {_LARGEST_RETRY} milliseconds")
+    return retry

@@ -1,0 +1,67 @@
+"""Gaps: whether the log can still show everything after a cursor."""
+
+from __future__ import annotations
+
+import enum
+
+from .history import HistoryPage
+from .publication import NO_TAG, Position
+
+__all__ = ["Gap", "find_gap"]
+
+
+class Gap(enum.StrEnum):
+    """Why events can't be shown; the ``reason`` of a reset."""
+
+    # Older events were dropped: the history is bounded.
+    TRIMMED = "trimmed"
+    # Another event stands at the cursor: a failover rolled the history back.
+    REWRITTEN = "rewritten"
+    # Another life of the stream has begun: it was deleted, flushed or forgotten in between.
+    REPLACED = "replaced"
+    # There is no history any more.
+    LOST = "lost"
+    # The cursor is newer than the log: a failover rolled the history back.
+    AHEAD = "ahead"
+    # The cursor was made before the first event, so long ago that a whole life may have passed.
+    EXPIRED = "expired"
+
+
+def find_gap(cursor: Position, page: HistoryPage, *, cursor_ttl: float) -> Gap | None:
+    """Whether the cursor itself still holds, by the page that was read after it.
+
+    None means that the log does not contradict the cursor; a hole behind it (TRIMMED) shows in
+    the entries. Any other gap means that the cursor's past is not the log's: then the whole log
+    is news.
+
+    Args:
+        cursor_ttl: seconds that a cursor from before the first event may be old.
+    """
+    if page.at_cursor is not None:
+        return None if cursor.tag in (NO_TAG, page.at_cursor) else Gap.REWRITTEN
+    if not page.entries:
+        return _gap_without_entries(cursor, page, cursor_ttl)
+    first = page.entries[0]
+    if first.position.epoch == cursor.epoch:
+        # Where just the cursor's own entry was trimmed, its successor remembers its tag.
+        is_successor = first.position.follows(cursor) and cursor.tag != NO_TAG
+        return Gap.REWRITTEN if is_successor and cursor.tag != first.previous else None
+    if not cursor.is_start:
+        return Gap.REPLACED
+    return _gap_since_start(cursor, page, cursor_ttl)
+
+
+def _gap_without_entries(cursor: Position, page: HistoryPage, cursor_ttl: float) -> Gap | None:
+    if page.generated == (cursor.epoch, cursor.seq):
+        # The cursor's own entry, the last there ever was, was trimmed or deleted.
+        return None
+    if page.newest is not None:
+        return Gap.AHEAD
+    return _gap_since_start(cursor, page, cursor_ttl) if cursor.is_start else Gap.LOST
+
+
+def _gap_since_start(cursor: Position, page: HistoryPage, cursor_ttl: float) -> Gap | None:
+    age = (page.clock - cursor.epoch) / 1e6
+    if age < 0:
+        return Gap.AHEAD
+    return Gap.EXPIRED if age > cursor_ttl else None

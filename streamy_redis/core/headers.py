@@ -1,0 +1,56 @@
+"""The headers of a stream's response."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterable, Mapping
+
+from ..exceptions import InvalidEvent
+
+__all__ = ["STREAM_HEADERS", "retry_after", "stream_headers"]
+
+STREAM_HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    # no-transform keeps proxies from compressing, which would hold events back.
+    "cache-control": "no-store, no-transform",
+    # nginx buffers a response unless it is told not to.
+    "x-accel-buffering": "no",
+}
+
+# RFC 9110, 5.1 and 5.5: a token, and text without control characters.
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+# A stream has no length, and its connection is the server's business.
+_NOT_OURS = frozenset({"connection", "content-length", "transfer-encoding"})
+
+
+def stream_headers(
+    headers: Mapping[str, str] | Iterable[tuple[str, str]] | None,
+) -> list[tuple[str, str]]:
+    """The defaults with the caller's headers over them, names in lower case.
+
+    Raises:
+        InvalidEvent: a header that HTTP can't carry, or that only the server may set.
+    """
+    if headers is None:
+        return list(STREAM_HEADERS.items())
+    given = headers.items() if isinstance(headers, Mapping) else headers
+    own = [_validated(name, value) for name, value in given]
+    named = {name for name, _ in own}
+    return [item for item in STREAM_HEADERS.items() if item[0] not in named] + own
+
+
+def retry_after() -> tuple[str, str]:
+    """Seconds, random so that the refused don't come back in one moment (RFC 9110, 10.2.3)."""
+    return "retry-after", str(random.randint(1, 10))
+
+
+def _validated(name: object, value: object) -> tuple[str, str]:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InvalidEvent("headers", f"must have names of HTTP tokens, not {name!r}")
+    if not isinstance(value, str) or not _VALUE.fullmatch(value):
+        raise InvalidEvent("headers", f"must have text without control characters in {name!r}")
+    if name.lower() in _NOT_OURS:
+        raise InvalidEvent("headers", f"must not set {name!r}, which the server does")
+    return name.lower(), value

@@ -1,0 +1,119 @@
+"""History: what one read of a stream's log says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from .publication import Position, Publication
+
+__all__ = ["HistoryEntry", "HistoryPage", "HistoryRequest", "StreamInfo"]
+
+
+class HistoryEntry(NamedTuple):
+    """An entry of the log.
+
+    Attributes:
+        position: where it stands; with NO_TAG where it is not one of ours.
+        publication: None where it is foreign.
+        previous: the tag of the entry before it.
+    """
+
+    position: Position
+    publication: Publication | None
+    previous: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryPage:
+    """The answer to a HistoryRequest, all of one moment.
+
+    Attributes:
+        clock: the server's clock, microseconds.
+        ttl: seconds until the log expires; None if it doesn't.
+        generated: epoch and seq of the last entry that the log ever held; None without a key.
+        newest: the last entry; None if the log holds nothing of ours.
+        is_ended: whether the newest publication is the end.
+        oldest_is_first: whether entries begins with the oldest entry of the log.
+        at_cursor: the tag of the entry at the cursor; NO_TAG if foreign, None if there is none.
+        at_cursor_is_end: whether that entry is the end.
+        entries: those after the cursor, or from the start that was asked for.
+        is_complete: whether entries goes up to the newest.
+    """
+
+    clock: int
+    ttl: float | None
+    generated: tuple[int, int] | None
+    newest: Position | None
+    is_ended: bool
+    oldest_is_first: bool
+    at_cursor: str | None
+    at_cursor_is_end: bool
+    entries: list[HistoryEntry]
+    is_complete: bool
+
+    @property
+    def start(self) -> Position:
+        """Just before the first of entries; without entries, the newest or the clock."""
+        if self.entries:
+            return self.entries[0].position.before(self.entries[0].previous)
+        return self.newest or Position.start(self.clock)
+
+
+class _RequestKey(NamedTuple):
+    """What makes two requests the same: one read answers both."""
+
+    stream_id: str
+    # "after" a cursor (inclusive, so that its tag can be compared), "newest" n events, or "all".
+    start: Literal["after", "newest", "all"]
+    cursor: str
+    newest: int
+    limit: int
+
+
+@dataclass(slots=True, eq=False)
+class HistoryRequest:
+    """A page of the log to be read, for everybody who waits for the same one.
+
+    Args:
+        limit: how many events at the most; 0 asks for the summary only.
+    """
+
+    key: _RequestKey
+    recipients: list[object] = field(default_factory=list)
+
+    @classmethod
+    def after(cls, stream_id: str, position: Position, *, limit: int) -> HistoryRequest:
+        cursor = f"{position.epoch}-{position.seq}"
+        return cls(_RequestKey(stream_id, "after", cursor, 0, limit))
+
+    @classmethod
+    def newest(cls, stream_id: str, count: int, *, limit: int) -> HistoryRequest:
+        return cls(_RequestKey(stream_id, "newest", "", count, limit))
+
+    @classmethod
+    def whole(cls, stream_id: str, *, limit: int) -> HistoryRequest:
+        return cls(_RequestKey(stream_id, "all", "", 0, limit))
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """What Redis holds of a stream.
+
+    Attributes:
+        stream_id: the stream.
+        exists: whether there is a history or an end.
+        ended: whether it has ended.
+        length: publications in the history, the end among them.
+        first_event_id: id of the oldest; None without history.
+        last_event_id: id of the newest, a cursor for ``get_stream``; None without history.
+        ttl: seconds until Redis forgets it; None without history.
+    """
+
+    stream_id: str
+    exists: bool
+    ended: bool
+    length: int
+    first_event_id: str | None
+    last_event_id: str | None
+    ttl: float | None

@@ -1,0 +1,577 @@
+"""The hub: this process's subscribers, by stream.
+
+A feed is one subscribed channel. Its position is the newest publication that was heard (or read)
+there. Every subscriber that is LIVE stands exactly at that position, so a publication that
+follows it goes to all of them as it is. Whatever else happens (a subscribe acknowledgement, a
+hole, another epoch, a position check that differs) leads to one act: the subscribers leave LIVE
+at the position they had, and read the log from there. Each joins the feed again when it stands
+where the feed stands. The log decides; the hub only notices.
+
+Inputs are what happened; outputs are drains: commands_to_send, requests_to_send,
+subscribers_to_flush. Nothing here waits, so whoever holds the hub's lock never waits.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import Counter, deque
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from .history import HistoryPage, HistoryRequest
+from .publication import Position, Publication
+from .subscriber import CloseReason, Outgoing, State, Subscriber
+
+__all__ = ["Commands", "Hub"]
+
+# Seconds that the expiry of a log may be off, between this process's clock and the server's.
+_EXPIRY_SLACK = 1.0
+# Seconds until a SUBSCRIBE that wasn't acknowledged is sent again.
+_SUBSCRIBE_TIMEOUT = 1.5
+# Seconds that a subscriber waits for the feed to reach the position that it read.
+_JOIN_TIMEOUT = 0.5
+
+
+class Commands(NamedTuple):
+    """What the listener has to send, by stream ids."""
+
+    subscribe: list[str]
+    unsubscribe: list[str]
+
+
+class _Feed:
+    """One channel: its subscribers, and how far it was heard."""
+
+    __slots__ = (
+        "asked_at",
+        "check_at",
+        "expires_at",
+        "heard",
+        "idle_since",
+        "is_checking",
+        "is_subscribed",
+        "live",
+        "position",
+        "recent",
+        "recent_bytes",
+        "replaying",
+        "stream_id",
+    )
+
+    def __init__(self, stream_id: str, now: float) -> None:
+        self.stream_id = stream_id
+        # Between the acknowledgement of SUBSCRIBE and the loss of the connection.
+        self.is_subscribed = False
+        self.asked_at = now
+        # None until something was heard or read since then.
+        self.position: Position | None = None
+        # The newest position that was heard on the channel, as opposed to read from the log.
+        self.heard: Position | None = None
+        self.live: dict[Subscriber, None] = {}
+        # Those that are WAITING or REPLAYING.
+        self.replaying: dict[Subscriber, None] = {}
+        # What was heard while somebody replays: it closes the hole between page and feed.
+        self.recent: deque[Publication] = deque()
+        self.recent_bytes = 0
+        self.expires_at: float | None = None
+        self.check_at = now
+        self.is_checking = False
+        self.idle_since = now
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.live and not self.replaying
+
+    def remember(self, publication: Publication, *, most: int, most_bytes: int) -> None:
+        self.recent.append(publication)
+        self.recent_bytes += len(publication.frame)
+        while len(self.recent) > most or (self.recent_bytes > most_bytes and len(self.recent) > 1):
+            self.recent_bytes -= len(self.recent.popleft().frame)
+
+    def forget_recent(self) -> None:
+        self.recent.clear()
+        self.recent_bytes = 0
+
+    def between(self, position: Position) -> list[Publication] | None:
+        """What was heard from position up to the feed's, if nothing of it is missing."""
+        assert self.position is not None
+        found = []
+        for publication in self.recent:
+            assert publication.position is not None
+            if publication.position.follows(position):
+                found.append(publication)
+                position = publication.position
+        return found if position == self.position else None
+
+
+class Hub:
+    """This process's subscribers, by stream. Not thread-safe: the shell holds its lock.
+
+    Args:
+        max_subscribers: open responses; None for no limit.
+        history_ttl: seconds after which a log without new events expires.
+        check_interval: seconds of silence after which a stream's log is compared.
+        check_jitter: the part of that interval over which checks are spread.
+        linger: seconds that a channel stays subscribed after its last subscriber left.
+        retry_read: seconds until a read that failed is tried again.
+        max_recent, max_recent_bytes: what a feed remembers while somebody replays.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_subscribers: int | None,
+        history_ttl: float,
+        check_interval: float,
+        check_jitter: float,
+        linger: float,
+        retry_read: float,
+        max_recent: int,
+        max_recent_bytes: int,
+    ) -> None:
+        self._max_subscribers = max_subscribers
+        self._history_ttl = history_ttl
+        self._check_interval = check_interval
+        self._check_jitter = check_jitter
+        self._linger = linger
+        self._retry_read = retry_read
+        self._max_recent = max_recent
+        self._max_recent_bytes = max_recent_bytes
+        self._feeds: dict[str, _Feed] = {}
+        self._is_connected = False
+        self._is_closed = False
+        self._subscribe: dict[str, None] = {}
+        self._unsubscribe: dict[str, None] = {}
+        self._requests: dict[tuple[object, ...], HistoryRequest] = {}
+        self._retries: list[tuple[float, int, HistoryRequest]] = []
+        self._dirty: dict[Subscriber, None] = {}
+        self._deadlines: list[tuple[float, int, Subscriber]] = []
+        self._order = itertools.count()
+        self._count = 0
+        # How often a response ended, by reason.
+        self.ended: Counter[CloseReason] = Counter()
+
+    def __len__(self) -> int:
+        """How many responses are open."""
+        return self._count
+
+    @property
+    def is_full(self) -> bool:
+        return self._max_subscribers is not None and self._count >= self._max_subscribers
+
+    # Subscribers come and go
+
+    def add(self, subscriber: Subscriber, now: float) -> bool:
+        """Registers a subscriber; False if there are too many. A closed hub closes it at once."""
+        if self._is_closed:
+            subscriber.close(CloseReason.SHUTDOWN)
+            return True
+        if self.is_full and subscriber.is_response:
+            return False
+        feed = self._feeds.get(subscriber.stream_id)
+        if feed is None:
+            feed = self._feeds[subscriber.stream_id] = _Feed(subscriber.stream_id, now)
+            self._check_later(feed, now)
+            if self._is_connected:
+                self._ask_to_subscribe(feed, now)
+        feed.replaying[subscriber] = None
+        self._count += subscriber.is_response
+        if feed.is_subscribed:
+            self._read(feed, subscriber)
+        self._look_at(subscriber, now)
+        return True
+
+    def remove(self, subscriber: Subscriber, reason: CloseReason, now: float) -> None:
+        """Ends a subscriber, for the reason that it has already or else this one."""
+        if subscriber.state is State.CLOSED:
+            return
+        subscriber.close(reason)
+        assert subscriber.closed is not None
+        self.ended[subscriber.closed] += 1
+        self._dirty[subscriber] = None
+        self._count -= subscriber.is_response
+        feed = self._feeds[subscriber.stream_id]
+        feed.live.pop(subscriber, None)
+        feed.replaying.pop(subscriber, None)
+        if not feed.replaying:
+            feed.forget_recent()
+        if feed.is_empty:
+            feed.idle_since = now
+
+    def take(self, subscriber: Subscriber, now: float) -> Outgoing:
+        """What the subscriber's writer has to write; see Subscriber.take."""
+        outgoing = subscriber.take(now)
+        if not outgoing.frames and subscriber.state is State.REPLAYING:
+            self._read_on(self._feeds[subscriber.stream_id], subscriber)
+        return outgoing
+
+    def close(self, now: float) -> None:
+        """Ends every subscriber, and each that still comes."""
+        self._is_closed = True
+        for feed in self._feeds.values():
+            for subscriber in [*feed.live, *feed.replaying]:
+                self.remove(subscriber, CloseReason.SHUTDOWN, now)
+
+    # What the listener hears
+
+    def connection_made(self, now: float) -> None:
+        """A new connection, with nothing subscribed on it."""
+        self._is_connected = True
+        self._unsubscribe = {}
+        for feed in self._feeds.values():
+            self._ask_to_subscribe(feed, now)
+
+    def connection_lost(self) -> None:
+        self._is_connected = False
+        self._subscribe = {}
+        self._unsubscribe = {}
+        for feed in self._feeds.values():
+            feed.is_subscribed = False
+            self._unsettle(feed)
+
+    def _ask_to_subscribe(self, feed: _Feed, now: float) -> None:
+        self._subscribe[feed.stream_id] = None
+        feed.asked_at = now
+
+    def receive_subscribed(self, stream_id: str) -> None:
+        """A SUBSCRIBE is acknowledged: nothing is missed from here on; what was before may be."""
+        feed = self._feeds.get(stream_id)
+        if feed is not None:
+            feed.is_subscribed = True
+            self._unsettle(feed)
+
+    def receive_publication(self, stream_id: str, publication: Publication, now: float) -> None:
+        """A message on the stream's channel."""
+        feed = self._feeds.get(stream_id)
+        if feed is None:
+            return
+        position = publication.position
+        if position is None:
+            self._deliver(feed, publication, now)
+            return
+        current = feed.position
+        if current is not None:
+            if position.epoch != current.epoch:
+                current = self._across_lives(feed, current, position, now)
+            if not position.follows(current):
+                if self._was_read(feed, position, current):
+                    feed.heard = position
+                    return
+                self._unsettle(feed)
+        feed.position = feed.heard = position
+        feed.expires_at = now + self._history_ttl
+        self._check_later(feed, now)
+        if feed.replaying:
+            feed.remember(publication, most=self._max_recent, most_bytes=self._max_recent_bytes)
+        self._deliver(feed, publication, now)
+        self._join_those_that_wait(feed, now)
+
+    def _across_lives(
+        self, feed: _Feed, current: Position, position: Position, now: float
+    ) -> Position:
+        """The feed's position, carried into the life that a publication belongs to.
+
+        Only where nothing can lie between: the old life had not begun, or its log has expired
+        by itself, as it does history_ttl after its last event.
+        """
+        has_expired = feed.expires_at is not None and now >= feed.expires_at - _EXPIRY_SLACK
+        if position.epoch > current.epoch and (current.is_start or has_expired):
+            feed.position = Position.start(position.epoch)
+            return feed.position
+        return current
+
+    def _was_read(self, feed: _Feed, position: Position, current: Position) -> bool:
+        """Whether a publication is late news: the log showed it before the channel did.
+
+        What was heard already can't be heard again: then the history was rewritten.
+        """
+        if position.epoch != current.epoch or position.seq > current.seq:
+            return False
+        if position.seq == current.seq and position.tag != current.tag:
+            return False
+        heard = feed.heard
+        return heard is None or heard.epoch != position.epoch or heard.seq < position.seq
+
+    def _deliver(self, feed: _Feed, publication: Publication, now: float) -> None:
+        overflowing = []
+        for subscriber in feed.live:
+            if subscriber.receive(publication):
+                self._dirty[subscriber] = None
+            else:
+                overflowing.append(subscriber)
+        for subscriber in overflowing:
+            self.remove(subscriber, CloseReason.OVERFLOW, now)
+        if publication.is_end:
+            for subscriber in list(feed.live):
+                self.remove(subscriber, CloseReason.END, now)
+
+    # What the log says
+
+    def receive_history(self, request: HistoryRequest, page: HistoryPage, now: float) -> None:
+        """The answer to a request that requests_to_send gave."""
+        for recipient in request.recipients:
+            if isinstance(recipient, Subscriber):
+                if recipient.state is not State.CLOSED:
+                    self._receive_page(recipient, page, now)
+            elif isinstance(recipient, _Feed):
+                self._receive_check(recipient, page, now)
+
+    def history_failed(self, request: HistoryRequest, now: float) -> None:
+        """Redis didn't answer a request: it is asked again a little later."""
+        retry_at = now + self._retry_read
+        heapq.heappush(self._retries, (retry_at, next(self._order), request))
+
+    def _receive_page(self, subscriber: Subscriber, page: HistoryPage, now: float) -> None:
+        feed = self._feeds[subscriber.stream_id]
+        was_stale, subscriber.is_stale = subscriber.is_stale, False
+        subscriber.receive_history(page, now)
+        if subscriber.has_backlog or subscriber.start is not None:
+            self._dirty[subscriber] = None
+        if subscriber.closed is not None:
+            self.remove(subscriber, subscriber.closed, now)
+            return
+        if was_stale:
+            subscriber.is_caught_up = False
+        subscriber.waiting_since = now
+        self._join(feed, subscriber, now, known=subscriber.known)
+
+    def _join(
+        self, feed: _Feed, subscriber: Subscriber, now: float, *, known: Position | None
+    ) -> None:
+        """Makes a subscriber LIVE if it stands where the feed stands, or sees to it that it will.
+
+        known is the feed's position when the subscriber's page was asked for.
+        """
+        if not subscriber.is_caught_up or not feed.is_subscribed:
+            self._read_on(feed, subscriber)
+            return
+        position = subscriber.position
+        assert position is not None
+        if feed.position is None:
+            self._settle(feed, position, now, expires_at=subscriber.expires_at)
+        current = feed.position
+        assert current is not None
+        if position == current or (position.is_start and current.is_start):
+            self._enter_live(feed, subscriber)
+        elif self._is_ahead(position, current):
+            pass  # What it has read is on its way to the feed; tick() sees to it if it isn't.
+        elif self._catch_up(feed, subscriber, position, current, now):
+            pass
+        elif current == known:
+            # The log was read after the feed had got there, and says otherwise.
+            self._settle(feed, position, now, expires_at=subscriber.expires_at)
+            self._enter_live(feed, subscriber)
+        else:
+            subscriber.is_caught_up = False
+            self._read_on(feed, subscriber)
+
+    @staticmethod
+    def _is_ahead(position: Position, current: Position) -> bool:
+        if position.epoch == current.epoch:
+            return position.seq > current.seq
+        return current.is_start and position.epoch > current.epoch
+
+    def _catch_up(
+        self,
+        feed: _Feed,
+        subscriber: Subscriber,
+        position: Position,
+        current: Position,
+        now: float,
+    ) -> bool:
+        """Gives a subscriber what was heard since its page was read, if all of it is at hand."""
+        if position.is_start and position.epoch <= current.epoch:
+            position = Position.start(current.epoch)
+        if position.epoch != current.epoch or position.seq >= current.seq:
+            return False
+        publications = feed.between(position)
+        if publications is None:
+            return False
+        self._enter_live(feed, subscriber)
+        self._dirty[subscriber] = None
+        for publication in publications:
+            if not subscriber.receive(publication):
+                self.remove(subscriber, CloseReason.OVERFLOW, now)
+                break
+            if publication.is_end:
+                self.remove(subscriber, CloseReason.END, now)
+        return True
+
+    def _enter_live(self, feed: _Feed, subscriber: Subscriber) -> None:
+        subscriber.enter_live()
+        del feed.replaying[subscriber]
+        feed.live[subscriber] = None
+        if not feed.replaying:
+            feed.forget_recent()
+
+    def _join_those_that_wait(self, feed: _Feed, now: float) -> None:
+        for subscriber in [s for s in feed.replaying if s.is_caught_up]:
+            self._join(feed, subscriber, now, known=None)
+
+    def _unsettle(self, feed: _Feed) -> None:
+        """Sends everybody back to the log, from where they are."""
+        for subscriber in feed.replaying:
+            subscriber.is_caught_up = False
+            subscriber.is_stale = subscriber.is_reading
+        self._leave_live(feed)
+        feed.position = feed.heard = None
+        feed.forget_recent()
+        for subscriber in feed.replaying:
+            self._read_on(feed, subscriber)
+
+    def _settle(
+        self, feed: _Feed, position: Position, now: float, *, expires_at: float | None
+    ) -> None:
+        """Puts the feed where the log stands; who was live elsewhere reads on from there."""
+        movers = self._leave_live(feed)
+        feed.position = position
+        feed.heard = None
+        feed.forget_recent()
+        feed.expires_at = expires_at
+        self._check_later(feed, now)
+        for subscriber in movers:
+            self._read_on(feed, subscriber)
+
+    def _leave_live(self, feed: _Feed) -> list[Subscriber]:
+        movers = list(feed.live)
+        feed.live.clear()
+        for subscriber in movers:
+            subscriber.leave_live(feed.position, feed.expires_at)
+            feed.replaying[subscriber] = None
+        return movers
+
+    # Position checks
+
+    def _receive_check(self, feed: _Feed, page: HistoryPage, now: float) -> None:
+        feed.is_checking = False
+        self._check_later(feed, now)
+        if self._feeds.get(feed.stream_id) is not feed or feed.position is None:
+            return
+        if page.newest == feed.position:
+            feed.expires_at = now + page.ttl if page.ttl is not None else None
+        elif page.newest is None and self._is_forgotten(feed, feed.position, page, now):
+            feed.position = Position.start(page.clock)
+            feed.expires_at = None
+        else:
+            self._unsettle(feed)
+
+    def _is_forgotten(self, feed: _Feed, position: Position, page: HistoryPage, now: float) -> bool:
+        """Whether a log that holds nothing has lost nothing that the feed hadn't heard."""
+        if position.is_start or page.generated == (position.epoch, position.seq):
+            return True
+        return feed.expires_at is not None and now >= feed.expires_at - _EXPIRY_SLACK
+
+    def _check_later(self, feed: _Feed, now: float) -> None:
+        # Spread by what is at hand, so that the core needs no dice.
+        spread = (hash(feed.stream_id) + next(self._order)) % 997 / 997
+        feed.check_at = now + self._check_interval * (1 - self._check_jitter * (0.3 + 0.7 * spread))
+
+    # Reads
+
+    def _read(self, feed: _Feed, subscriber: Subscriber) -> None:
+        """Asks for the subscriber's next page, if it isn't asked for already."""
+        if not subscriber.is_reading:
+            subscriber.is_reading = True
+            subscriber.known = feed.position
+            self._ask(subscriber.request(), subscriber)
+
+    def _read_on(self, feed: _Feed, subscriber: Subscriber) -> None:
+        """The next page, once all before it is written."""
+        if feed.is_subscribed and not subscriber.is_caught_up and subscriber.is_idle:
+            self._read(feed, subscriber)
+
+    def _ask(self, request: HistoryRequest, recipient: object) -> None:
+        self._requests.setdefault(request.key, request).recipients.append(recipient)
+
+    # Time
+
+    def tick(self, now: float) -> None:
+        """Keep-alives, deadlines, position checks, channels that nobody needs any more."""
+        while self._deadlines and self._deadlines[0][0] <= now:
+            self._look_at(heapq.heappop(self._deadlines)[2], now)
+        while self._retries and self._retries[0][0] <= now:
+            self._retry(heapq.heappop(self._retries)[2])
+        for feed in list(self._feeds.values()):
+            if feed.is_empty:
+                self._forget_idle(feed, now)
+            elif feed.is_subscribed:
+                self._check(feed, now)
+                self._hurry_those_that_wait(feed, now)
+            elif self._is_connected and now - feed.asked_at >= _SUBSCRIBE_TIMEOUT:
+                # Redis refused it, or its answer was lost.
+                self._ask_to_subscribe(feed, now)
+
+    def _look_at(self, subscriber: Subscriber, now: float) -> None:
+        if subscriber.state is State.CLOSED:
+            return
+        had_backlog = subscriber.has_backlog
+        reason, due = subscriber.tick(now)
+        if reason is not None:
+            self.remove(subscriber, reason, now)
+            return
+        if subscriber.has_backlog and not had_backlog:
+            self._dirty[subscriber] = None
+        if due != float("inf"):
+            heapq.heappush(self._deadlines, (due, next(self._order), subscriber))
+
+    def _retry(self, request: HistoryRequest) -> None:
+        for recipient in request.recipients:
+            # Asked anew, since its position or its feed's may have moved on.
+            if isinstance(recipient, Subscriber) and recipient.state is not State.CLOSED:
+                recipient.is_reading = False
+                feed = self._feeds[recipient.stream_id]
+                if feed.is_subscribed:
+                    self._read(feed, recipient)
+            elif isinstance(recipient, _Feed):
+                recipient.is_checking = False
+
+    def _forget_idle(self, feed: _Feed, now: float) -> None:
+        if now - feed.idle_since < self._linger:
+            return
+        del self._feeds[feed.stream_id]
+        if feed.stream_id in self._subscribe:
+            del self._subscribe[feed.stream_id]
+        elif self._is_connected:
+            self._unsubscribe[feed.stream_id] = None
+
+    def _check(self, feed: _Feed, now: float) -> None:
+        if now >= feed.check_at and feed.live and not feed.is_checking:
+            assert feed.position is not None
+            feed.is_checking = True
+            self._ask(HistoryRequest.after(feed.stream_id, feed.position, limit=0), feed)
+
+    def _hurry_those_that_wait(self, feed: _Feed, now: float) -> None:
+        for subscriber in list(feed.replaying):
+            if subscriber.is_caught_up and now - subscriber.waiting_since >= _JOIN_TIMEOUT:
+                assert subscriber.position is not None
+                self._settle(feed, subscriber.position, now, expires_at=subscriber.expires_at)
+                self._enter_live(feed, subscriber)
+                return
+
+    # Drains
+
+    @property
+    def has_commands(self) -> bool:
+        return bool(self._subscribe or self._unsubscribe)
+
+    @property
+    def has_requests(self) -> bool:
+        return bool(self._requests)
+
+    def commands_to_send(self) -> Commands:
+        """What has to be subscribed and unsubscribed since the last call."""
+        commands = Commands(list(self._subscribe), list(self._unsubscribe))
+        self._subscribe, self._unsubscribe = {}, {}
+        return commands
+
+    def requests_to_send(self) -> list[HistoryRequest]:
+        """The pages to be read, each once for all that need it."""
+        requests = list(self._requests.values())
+        self._requests = {}
+        return requests
+
+    def subscribers_to_flush(self) -> Iterable[Subscriber]:
+        """Those that have something to write, or have ended, since the last call."""
+        dirty, self._dirty = self._dirty, {}
+        return dirty

@@ -1,0 +1,110 @@
+"""Publications: an event as Redis carries it, with its position.
+
+A publication is its frame. What has to be known of it (position, kind) is read off its first
+bytes; nothing is parsed or encoded again on the way to a socket.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from .event import END
+
+__all__ = ["NO_TAG", "Position", "Publication"]
+
+# The tag of a position that has nothing to compare: no entry of ours stands there.
+NO_TAG = "0"
+
+# epoch-seq-tag as the server writes it: no leading zeros, ASCII digits, nothing around them.
+_CURSOR = re.compile(r"([1-9][0-9]{0,15})-(0|[1-9][0-9]{0,15})-(0|[0-9a-f]{8})")
+_ID_LINE = re.compile(rb"id: ([1-9][0-9]{0,15})-([1-9][0-9]{0,15})-([0-9a-f]{8})\n")
+_NO_ID_LINE = b":\n"
+_EVENT_LINE = b"event: "
+_END_LINE = b"event: %b\n" % END.encode()
+
+
+class Position(NamedTuple):
+    """A place in a stream's log; written ``<epoch>-<seq>-<tag>``, it is an event id.
+
+    Attributes:
+        epoch: microseconds of the Redis server's clock when this life of the stream began.
+        seq: 1, 2, 3 … without holes; 0 is just before the first.
+        tag: 8 hex digits hashed from the publication's nonce, or NO_TAG.
+    """
+
+    epoch: int
+    seq: int
+    tag: str
+
+    @classmethod
+    def parse(cls, cursor: str | None) -> Position | None:
+        """The position of a Last-Event-ID, or None if it is no event id of ours."""
+        match = _CURSOR.fullmatch(cursor) if cursor else None
+        return cls(int(match[1]), int(match[2]), match[3]) if match else None
+
+    @classmethod
+    def start(cls, epoch: int) -> Position:
+        """Just before the first event of a life that begins at epoch or later."""
+        return cls(epoch, 0, NO_TAG)
+
+    @property
+    def is_start(self) -> bool:
+        return self.seq == 0
+
+    def __str__(self) -> str:
+        return f"{self.epoch}-{self.seq}-{self.tag}"
+
+    def before(self, previous_tag: str) -> Position:
+        """The position just before this one."""
+        return Position(self.epoch, self.seq - 1, previous_tag)
+
+    def follows(self, other: Position) -> bool:
+        """Whether nothing can lie between other and this."""
+        return self.epoch == other.epoch and self.seq == other.seq + 1
+
+
+class Publication:
+    """One frame on its way from Redis to every subscriber of its stream.
+
+    Attributes:
+        frame: the bytes that each subscriber gets.
+        position: its place in the log; None on a stream without history.
+        is_end: whether it ends the stream.
+    """
+
+    __slots__ = ("_named", "frame", "is_end", "position")
+
+    def __init__(self, frame: bytes, position: Position | None, *, is_end: bool) -> None:
+        self.frame = frame
+        self.position = position
+        self.is_end = is_end
+        # The frame with the name that a get_stream gave to unnamed events, by that name.
+        self._named: dict[str, bytes] = {}
+
+    @classmethod
+    def parse(cls, payload: bytes) -> Publication | None:
+        """The publication in a message or log entry, or None if this is none of ours."""
+        # One block, whole: a blank line inside would smuggle in a second one.
+        if payload.find(b"\n\n") != len(payload) - 2:
+            return None
+        match = _ID_LINE.match(payload)
+        if match:
+            position = Position(int(match[1]), int(match[2]), match[3].decode())
+            return cls(payload, position, is_end=payload.startswith(_END_LINE, match.end()))
+        if payload.startswith(_NO_ID_LINE):
+            return cls(payload, None, is_end=False)
+        return None
+
+    def named(self, event_name: str) -> bytes:
+        """The frame, with ``event:`` behind its first line if it was sent without a name."""
+        frame = self._named.get(event_name)
+        if frame is None:
+            frame = self._named[event_name] = self._with_name(event_name.encode())
+        return frame
+
+    def _with_name(self, name: bytes) -> bytes:
+        rest = self.frame.index(b"\n") + 1
+        if self.frame.startswith(_EVENT_LINE, rest):
+            return self.frame
+        return b"%b%b%b\n%b" % (self.frame[:rest], _EVENT_LINE, name, self.frame[rest:])

@@ -1,0 +1,368 @@
+"""A subscriber: what one open response has been given, and what it gets next.
+
+WAITING     nothing is known of the log yet; the first block is open
+REPLAYING   reads the log, page by page, the next one when the last is written
+LIVE        stands exactly where the hub's feed of its stream stands
+CLOSED      is out of the hub; what closed() says is final
+
+The hub moves a subscriber from state to state; the writer of its response takes the frames.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from .event import KEEP_ALIVE, open_block, reset_block
+from .gap import Gap, find_gap
+from .history import HistoryEntry, HistoryPage, HistoryRequest
+from .publication import Position, Publication
+from .replay import Replay
+
+__all__ = ["CloseReason", "Limits", "Outgoing", "Pacing", "State", "Subscriber", "Writer"]
+
+
+class State(enum.IntEnum):
+    WAITING = 0
+    REPLAYING = 1
+    LIVE = 2
+    CLOSED = 3
+
+
+class CloseReason(enum.StrEnum):
+    """Why a response ended."""
+
+    DISCONNECT = "disconnect"
+    END = "end"
+    OVERFLOW = "overflow"
+    TIMEOUT = "timeout"
+    LIFETIME = "lifetime"
+    SHUTDOWN = "shutdown"
+
+    @property
+    def is_abrupt(self) -> bool:
+        """Whether the client doesn't read, so that a write under way has to be cut off."""
+        return self in (CloseReason.OVERFLOW, CloseReason.TIMEOUT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The bounds that all subscribers of a hub share; see StreamConfig."""
+
+    max_backlog: int
+    max_backlog_bytes: int
+    page_events: int
+    cursor_ttl: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pacing:
+    """The times of one response, in seconds of the hub's clock.
+
+    Attributes:
+        retry: milliseconds, for the ``retry:`` line.
+        keep_alive_interval: silence after which a comment is sent.
+        write_timeout: how long one write may take.
+        ends_at: when the response ends because of its age.
+    """
+
+    retry: int
+    keep_alive_interval: float
+    write_timeout: float
+    ends_at: float
+
+
+class Writer(Protocol):
+    """The shell's side of a subscriber: called when there is something to take."""
+
+    def wake(self) -> None: ...
+
+
+class Outgoing(NamedTuple):
+    """All that a writer has to know: frames to write, then whether that is the end."""
+
+    frames: list[bytes]
+    closed: CloseReason | None
+
+
+class Subscriber:
+    """One open response.
+
+    Args:
+        stream_id: its stream.
+        cursor: the position to resume after; None for a newcomer.
+        replay: how many of the newest events a newcomer gets, or "all".
+        event_name: the name of the events that were sent without one; None leaves them unnamed.
+        pacing: None for a reader inside the process, which needs no first block, no keep-alive
+            and no timeouts.
+    """
+
+    __slots__ = (
+        "_backlog",
+        "_closed",
+        "_live_bytes",
+        "_live_events",
+        "_pacing",
+        "_reset",
+        "_written_at",
+        "event_name",
+        "expires_at",
+        "is_caught_up",
+        "is_reading",
+        "is_stale",
+        "known",
+        "limits",
+        "position",
+        "replay",
+        "start",
+        "state",
+        "stream_id",
+        "waiting_since",
+        "writer",
+        "writing_since",
+    )
+
+    def __init__(
+        self,
+        stream_id: str,
+        writer: Writer,
+        limits: Limits,
+        *,
+        cursor: Position | None,
+        replay: Replay,
+        event_name: str | None,
+        pacing: Pacing | None,
+        now: float,
+    ) -> None:
+        self.stream_id = stream_id
+        self.writer = writer
+        self.limits = limits
+        self.replay = replay
+        self.event_name = event_name
+        self.state = State.WAITING
+        # Of the newest publication that was queued, or the cursor. While LIVE: the feed's.
+        self.position = cursor
+        # While the position is the newest there is: when the log expires by itself.
+        self.expires_at: float | None = None
+        # A read is asked for or under way; its answer is stale if it began before the channel
+        # was subscribed.
+        self.is_reading = False
+        self.is_stale = False
+        # The feed's position when that read began.
+        self.known: Position | None = None
+        # The last page went up to the newest entry; since when the feed is awaited there.
+        self.is_caught_up = False
+        self.waiting_since = 0.0
+        # Just before the first event that the response carries, once that is known.
+        self.start: Position | None = None
+        self._pacing = pacing
+        self._backlog: list[bytes] = [b"retry: %d\n" % pacing.retry] if pacing else []
+        # Of the backlog, what was queued while LIVE: only that is bounded.
+        self._live_events = 0
+        self._live_bytes = 0
+        # A gap that waits for the log to be read from its start, and the cursor that had it.
+        self._reset: tuple[Gap, Position] | None = None
+        self._closed: CloseReason | None = None
+        self._written_at = now
+        # When the writer took frames that it hasn't yet come back from writing.
+        self.writing_since: float | None = None
+
+    @property
+    def closed(self) -> CloseReason | None:
+        """Why it is CLOSED; None while it is open."""
+        return self._closed
+
+    @property
+    def is_response(self) -> bool:
+        """Whether it is a client's response, as opposed to a reader inside the process."""
+        return self._pacing is not None
+
+    @property
+    def is_idle(self) -> bool:
+        """Everything queued is written, the first block aside."""
+        return self.start is None or (not self._backlog and self.writing_since is None)
+
+    # Reading the log
+
+    def request(self) -> HistoryRequest:
+        """The page that it needs next."""
+        limit = self.limits.page_events
+        if self._reset is not None:
+            return HistoryRequest.whole(self.stream_id, limit=limit)
+        if self.position is not None:
+            return HistoryRequest.after(self.stream_id, self.position, limit=limit)
+        if self.replay == "all":
+            return HistoryRequest.whole(self.stream_id, limit=limit)
+        return HistoryRequest.newest(self.stream_id, self.replay, limit=limit)
+
+    def receive_history(self, page: HistoryPage, now: float) -> None:
+        """Queues what a page shows, with a reset in front of every gap in it.
+
+        After it the subscriber is caught up, or needs another page, or has met the end.
+        """
+        self.is_reading = False
+        self.state = State.REPLAYING
+        if self._reset is not None or self.position is None:
+            self._begin(page)
+        elif not self._resume(self.position, page, now):
+            return
+        self._queue_entries(page.entries)
+        self.is_caught_up = page.is_complete
+        if page.is_complete and page.ttl is not None:
+            self.expires_at = now + page.ttl
+
+    def _begin(self, page: HistoryPage) -> None:
+        """Takes the page's start as the position, which is a newcomer's or follows a gap."""
+        start = page.start
+        self._open(start)
+        if self._reset is not None:
+            gap, requested = self._reset
+            self._reset = None
+            self._queue_reset(gap, requested, start, page.entries)
+        self.position = start
+
+    def _resume(self, cursor: Position, page: HistoryPage, now: float) -> bool:
+        """Whether the page can be queued: it follows the cursor, or is the whole log."""
+        cursor = self._unless_expired(cursor, page, now)
+        gap = find_gap(cursor, page, cursor_ttl=self.limits.cursor_ttl)
+        if gap is None and page.at_cursor_is_end:
+            # Its client has seen the end: nothing is left to say.
+            self._closed = CloseReason.END
+            return False
+        self._open(cursor)
+        if gap is not None:
+            self._reset = (gap, cursor)
+            if page.newest is not None and not page.oldest_is_first:
+                return False
+            self._begin(page)
+        elif not page.entries:
+            # The cursor holds and nothing is newer: it stands where the log stands.
+            self.position = page.newest or Position.start(page.clock)
+        elif cursor.is_start:
+            self.position = Position.start(page.entries[0].position.epoch)
+        else:
+            self.position = cursor
+        return True
+
+    def _unless_expired(self, cursor: Position, page: HistoryPage, now: float) -> Position:
+        """The cursor; or the start after it, where its log expired by itself since."""
+        if self.expires_at is None or now < self.expires_at - 1.0:
+            return cursor
+        if page.newest is not None and page.newest.epoch == cursor.epoch:
+            return cursor
+        return Position.start(page.clock - int(max(0.0, now - self.expires_at) * 1e6))
+
+    def _queue_entries(self, entries: list[HistoryEntry]) -> None:
+        assert self.position is not None
+        is_broken = False
+        requested = position = self.position
+        for i, entry in enumerate(entries):
+            is_broken = is_broken or not entry.position.follows(position)
+            position = entry.position
+            if entry.publication is None:
+                continue
+            if is_broken:
+                start = position.before(entry.previous)
+                self._queue_reset(Gap.TRIMMED, requested, start, entries[i:])
+                is_broken = False
+            self._backlog.append(self._frame(entry.publication))
+            requested = position
+            if entry.publication.is_end:
+                self._closed = CloseReason.END
+        if is_broken:
+            self._queue_reset(Gap.TRIMMED, requested, position, [])
+        if entries:
+            self.position = position
+            self.expires_at = None
+
+    def _queue_reset(
+        self, gap: Gap, requested: Position, start: Position, following: Iterable[HistoryEntry]
+    ) -> None:
+        first = next((str(e.position) for e in following if e.publication), None)
+        self._backlog.append(
+            reset_block(str(start), reason=gap, requested=str(requested), first=first)
+        )
+
+    def _open(self, position: Position) -> None:
+        if self.start is None:
+            self.start = position
+            if self._pacing:
+                self._backlog.append(open_block(str(position)))
+
+    # Live
+
+    def enter_live(self) -> None:
+        """It stands where the feed stands: from now on the feed's publications are its own."""
+        assert self.state is State.REPLAYING
+        self.state = State.LIVE
+
+    def leave_live(self, position: Position | None, expires_at: float | None) -> None:
+        """Back to the log, from the position that the feed had until now."""
+        assert self.state is State.LIVE
+        self.state = State.REPLAYING
+        self.is_caught_up = False
+        if position is not None:
+            self.position = position
+        self.expires_at = expires_at
+
+    def receive(self, publication: Publication) -> bool:
+        """Queues a live publication; False if the backlog's bounds don't let it."""
+        frame = self._frame(publication)
+        if self._live_events:
+            limits = self.limits
+            if (
+                self._live_events >= limits.max_backlog
+                or self._live_bytes + len(frame) > limits.max_backlog_bytes
+            ):
+                return False
+        self._backlog.append(frame)
+        self._live_events += 1
+        self._live_bytes += len(frame)
+        return True
+
+    def _frame(self, publication: Publication) -> bytes:
+        return publication.named(self.event_name) if self.event_name else publication.frame
+
+    # The writer's side
+
+    def take(self, now: float) -> Outgoing:
+        """Everything that is to be written now. Taking again says that it was written."""
+        frames = self._backlog
+        if frames:
+            self._backlog = []
+            self._live_events = self._live_bytes = 0
+            self._written_at = self.writing_since = now
+        else:
+            self.writing_since = None
+        return Outgoing(frames, self._closed)
+
+    def close(self, reason: CloseReason) -> None:
+        """Ends it, once: the first reason stays. An abrupt one drops what is unsent."""
+        if self.state is State.CLOSED:
+            return
+        self.state = State.CLOSED
+        self._closed = self._closed or reason
+        if reason.is_abrupt:
+            self._backlog = []
+
+    def tick(self, now: float) -> tuple[CloseReason | None, float]:
+        """Queues a keep-alive if one is due; says if it must close, and when to look again."""
+        pacing = self._pacing
+        if pacing is None:
+            return None, float("inf")
+        if now >= pacing.ends_at:
+            return CloseReason.LIFETIME, now
+        if self.writing_since is not None:
+            due = self.writing_since + pacing.write_timeout
+            return (CloseReason.TIMEOUT, now) if now >= due else (None, min(due, pacing.ends_at))
+        if not self._backlog and now >= self._written_at + pacing.keep_alive_interval:
+            self._backlog.append(KEEP_ALIVE)
+            self._written_at = now
+        due = self._written_at + pacing.keep_alive_interval
+        return None, min(due, now + pacing.write_timeout, pacing.ends_at)
+
+    @property
+    def has_backlog(self) -> bool:
+        return bool(self._backlog)

@@ -1,0 +1,155 @@
+"""The Lua scripts: what to run, and how to read the reply."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from ..core.history import HistoryEntry, HistoryPage, HistoryRequest, StreamInfo
+from ..core.publication import NO_TAG, Position, Publication
+
+__all__ = [
+    "PUBLISH",
+    "READ",
+    "Command",
+    "Script",
+    "event_ids",
+    "nonces_of",
+    "publish_arguments",
+    "read_arguments",
+    "read_info",
+    "read_page",
+    "tag_of",
+]
+
+# What redis-py sends: strings and bytes.
+Command = tuple[str | bytes | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script's source, and its SHA-1 by which EVALSHA names it."""
+
+    source: bytes
+    sha: str
+
+    @classmethod
+    def load(cls, name: str) -> Script:
+        folder = files(__name__)
+        source = b"\n".join((folder / part).read_bytes() for part in ("log.lua", name))
+        return cls(source, hashlib.sha1(source, usedforsecurity=False).hexdigest())
+
+    def by_sha(self, keys: Sequence[str], arguments: Command) -> Command:
+        """The EVALSHA command."""
+        return ("EVALSHA", self.sha, len(keys), *keys, *arguments)
+
+    def by_source(self, keys: Sequence[str], arguments: Command) -> Command:
+        """The EVAL command, for a server that has not seen the script (NOSCRIPT)."""
+        return ("EVAL", self.source, len(keys), *keys, *arguments)
+
+
+PUBLISH = Script.load("publish.lua")
+READ = Script.load("read.lua")
+
+
+def publish_arguments(
+    blocks: Sequence[bytes],
+    nonces: Sequence[str],
+    *,
+    is_end: bool,
+    history_length: int,
+    ttl: float,
+    may_repeat: bool,
+) -> Command:
+    """ARGV of publish.lua."""
+    arguments: list[str | bytes | int] = [
+        "end" if is_end else "event",
+        history_length,
+        round(ttl * 1000),
+        int(may_repeat),
+    ]
+    for block, nonce in zip(blocks, nonces, strict=True):
+        arguments += (block, nonce, tag_of(nonce))
+    return tuple(arguments)
+
+
+def nonces_of(key: str, count: int) -> list[str]:
+    """One nonce a publication; no caller's key holds a NUL, so none can be another's."""
+    if count == 1:
+        return [key]
+    return [f"{key}\0{i}/{count}" for i in range(1, count + 1)]
+
+
+def tag_of(nonce: str) -> str:
+    """The 8 hex digits that an event id carries of its publication's nonce."""
+    return hashlib.blake2s(nonce.encode(), digest_size=4).hexdigest()
+
+
+def event_ids(last_position: str, nonces: Sequence[str]) -> list[str]:
+    """The ids of contiguous publications, by the position of the last."""
+    if not last_position:
+        return [""] * len(nonces)
+    epoch, _, last = last_position.partition("-")
+    first = int(last) - len(nonces) + 1
+    return [f"{epoch}-{first + i}-{tag_of(nonce)}" for i, nonce in enumerate(nonces)]
+
+
+def read_arguments(request: HistoryRequest, *, most_bytes: int) -> Command:
+    """ARGV of read.lua."""
+    key = request.key
+    return (key.start, key.cursor or key.newest, key.limit, most_bytes)
+
+
+def read_page(reply: Sequence[Any]) -> HistoryPage:
+    """The reply of read.lua as the core takes it."""
+    clock, ttl, _, generated, newest, is_ended, oldest, at_cursor, is_complete, page = reply
+    entries = [_entry(item) for item in page]
+    oldest_position = _position(oldest)
+    return HistoryPage(
+        clock=int(clock),
+        ttl=ttl / 1000 if ttl >= 0 else None,
+        generated=_numbers(generated) if generated else None,
+        newest=_position(newest),
+        is_ended=bool(is_ended),
+        oldest_is_first=bool(
+            entries and oldest_position and entries[0].position[:2] == oldest_position[:2]
+        ),
+        at_cursor=at_cursor[0].decode() if at_cursor else None,
+        at_cursor_is_end=bool(at_cursor) and at_cursor[1] == b"end",
+        entries=entries,
+        is_complete=bool(is_complete),
+    )
+
+
+def read_info(stream_id: str, reply: Sequence[Any]) -> StreamInfo:
+    """The reply of read.lua, asked for the summary only, as ``info`` gives it."""
+    _, ttl, length, generated, newest, is_ended, oldest, *_ = reply
+    first, last = _position(oldest), _position(newest)
+    return StreamInfo(
+        stream_id,
+        exists=bool(generated),
+        ended=bool(is_ended),
+        length=length,
+        first_event_id=str(first) if first else None,
+        last_event_id=str(last) if last else None,
+        ttl=ttl / 1000 if ttl >= 0 else None,
+    )
+
+
+def _entry(item: Sequence[bytes]) -> HistoryEntry:
+    publication = Publication.parse(item[1]) if len(item) == 3 else None
+    if publication is None or publication.position is None:
+        return HistoryEntry(Position(*_numbers(item[0]), NO_TAG), None, NO_TAG)
+    return HistoryEntry(publication.position, publication, item[2].decode())
+
+
+def _position(item: Sequence[bytes]) -> Position | None:
+    return Position(*_numbers(item[0]), item[1].decode()) if item else None
+
+
+def _numbers(entry_id: bytes) -> tuple[int, int]:
+    epoch, _, seq = entry_id.partition(b"-")
+    return int(epoch), int(seq)

@@ -1,0 +1,79 @@
+-- What publish.lua and read.lua know of a log; put in front of each.
+--
+-- An entry of ours has the fields frame, nonce, kind (event or end) and previous (the tag of the
+-- entry before it, 0 if there is none of ours), and its frame begins with its own id. Anything
+-- else is foreign: it keeps its place and is skipped.
+
+local PAGE = 100
+
+-- The publication in an entry {id, {field, value, ...}}, or nil if it is foreign.
+local function publication(entry)
+  local fields = entry[2]
+  if #fields ~= 8 or fields[1] ~= 'frame' or fields[3] ~= 'nonce' or fields[5] ~= 'kind'
+      or fields[7] ~= 'previous' then
+    return nil
+  end
+  local id, tag = string.match(fields[2], '^id: (%d+%-%d+)%-(%x%x%x%x%x%x%x%x)\n')
+  if id ~= entry[1] then
+    return nil
+  end
+  return {
+    id = id, tag = tag, frame = fields[2], nonce = fields[4], kind = fields[6], previous = fields[8],
+  }
+end
+
+-- {generated = last id ever, length, newest, oldest = entries}; empty where there is no key.
+local function describe(log)
+  local state = {length = 0}
+  if redis.call('EXISTS', log) == 0 then
+    return state
+  end
+  local info = redis.call('XINFO', 'STREAM', log)
+  for i = 1, #info, 2 do
+    local name = info[i]
+    if name == 'length' then
+      state.length = info[i + 1]
+    elseif name == 'last-generated-id' then
+      state.generated = info[i + 1]
+    elseif name == 'first-entry' then
+      state.oldest = info[i + 1] or nil
+    elseif name == 'last-entry' then
+      state.newest = info[i + 1] or nil
+    end
+  end
+  return state
+end
+
+-- Calls visit(entry) from the newest entry back, until it returns a value, or limit is reached.
+local function walk_back(log, limit, visit)
+  local from = '+'
+  while limit > 0 do
+    local count = math.min(PAGE, limit)
+    local entries = redis.call('XREVRANGE', log, from, '-', 'COUNT', count)
+    for _, entry in ipairs(entries) do
+      local found = visit(entry)
+      if found ~= nil then
+        return found
+      end
+    end
+    if #entries < count then
+      return nil
+    end
+    limit = limit - count
+    from = '(' .. entries[#entries][1]
+  end
+end
+
+-- The newest publication: nearly always the newest entry; foreign ones are stepped over.
+local function newest_publication(log, state)
+  if not state.newest then
+    return nil
+  end
+  return publication(state.newest) or walk_back(log, state.length, publication)
+end
+
+-- Microseconds of the server's clock; below 2^53 until the year 2255.
+local function clock()
+  local now = redis.call('TIME')
+  return tonumber(now[1]) * 1000000 + tonumber(now[2])
+end

@@ -1,0 +1,85 @@
+-- Appends publications to a stream and publishes them: all or none, contiguous, in order.
+--
+-- KEYS[1]  the log
+-- KEYS[2]  the channel
+-- ARGV[1]  kind: event, or end (always one publication)
+-- ARGV[2]  history_length: entries to keep; 0 publishes events without storing them
+-- ARGV[3]  milliseconds that the log lives from now on
+-- ARGV[4]  1 to look for a repeat among the newest history_length entries first, else 0
+-- ARGV[5…] for each publication: its block, its nonce, its tag
+--
+-- Reply: {status, position}, position being <epoch>-<seq> of the last publication:
+--   published  stored and published now; without history the position is empty
+--   repeated   the same nonce stands there already
+--   ended      refused: the stream had ended at that position
+
+local log, channel = KEYS[1], KEYS[2]
+local kind = ARGV[1]
+local history_length = tonumber(ARGV[2])
+local last_nonce = ARGV[#ARGV - 1]
+-- The least microsecond clock of 16 digits. A smaller epoch is none of ours: XADD * makes those.
+local LEAST_EPOCH = 1000000000000000
+
+local state = describe(log)
+local newest = newest_publication(log, state)
+
+if ARGV[4] == '1' and newest then
+  local repeated = walk_back(log, history_length, function(entry)
+    local found = publication(entry)
+    return found and found.nonce == last_nonce and found.id or nil
+  end)
+  if repeated then
+    return {'repeated', repeated}
+  end
+end
+
+if newest and newest.kind == 'end' then
+  return {newest.nonce == last_nonce and 'repeated' or 'ended', newest.id}
+end
+
+if kind == 'event' and history_length == 0 then
+  for i = 5, #ARGV, 3 do
+    redis.call('PUBLISH', channel, ':\n' .. ARGV[i])
+  end
+  return {'published', ''}
+end
+
+-- The next position. A new life begins where XADD can't go on from the newest entry.
+local epoch, seq, previous = nil, 0, '0'
+local last_epoch = 0
+if state.generated then
+  local generated_epoch, generated_seq = string.match(state.generated, '^(%d+)%-(%d+)$')
+  last_epoch = tonumber(generated_epoch)
+  if state.newest and state.newest[1] == state.generated and last_epoch >= LEAST_EPOCH then
+    epoch, seq = last_epoch, tonumber(generated_seq)
+    if newest and newest.id == state.generated then
+      previous = newest.tag
+    end
+  end
+end
+if not epoch then
+  epoch = math.max(clock(), last_epoch + 1)
+end
+
+local frames = {}
+local position
+for i = 5, #ARGV, 3 do
+  local block, nonce, tag = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  seq = seq + 1
+  -- tostring() would round a number of 16 digits.
+  position = string.format('%.0f-%.0f', epoch, seq)
+  local frame = 'id: ' .. position .. '-' .. tag .. '\n' .. block
+  local fields = {position, 'frame', frame, 'nonce', nonce, 'kind', kind, 'previous', previous}
+  if kind == 'event' and i + 2 == #ARGV then
+    redis.call('XADD', log, 'MAXLEN', history_length, unpack(fields))
+  else
+    redis.call('XADD', log, unpack(fields))
+  end
+  frames[#frames + 1] = frame
+  previous = tag
+end
+redis.call('PEXPIRE', log, ARGV[3])
+for _, frame in ipairs(frames) do
+  redis.call('PUBLISH', channel, frame)
+end
+return {'published', position}

@@ -1,0 +1,97 @@
+-- Reads a page of a stream's log, with what is needed to judge it, all of one moment.
+--
+-- KEYS[1]  the log
+-- ARGV[1]  where the page starts: after (behind a cursor), newest (the newest n events) or all
+-- ARGV[2]  after: the cursor <epoch>-<seq>; newest: n; all: nothing
+-- ARGV[3]  entries that the page holds at the most; 0 for the summary only
+-- ARGV[4]  bytes of frames after which the page ends; one entry always fits
+--
+-- Reply:
+--   1  the server's clock in microseconds
+--   2  milliseconds until the log expires; -1 if it doesn't, -2 if there is none
+--   3  length of the log
+--   4  the last id ever generated, or ''
+--   5  the newest entry: {id, tag}, tag 0 if it is foreign; {} if the log holds nothing of ours
+--   6  1 if the newest publication is the end, else 0
+--   7  the oldest entry: {id, tag}, or {}
+--   8  the entry at the cursor: {tag, kind}, tag 0 and kind '' if it is foreign; or {}
+--   9  1 if the page goes up to the newest entry, else 0
+--  10  the page: {id, frame, previous}, or {id} for a foreign entry
+
+local log = KEYS[1]
+local start, limit, most_bytes = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4])
+
+local state = describe(log)
+local newest = newest_publication(log, state)
+local ended = newest ~= nil and newest.kind == 'end'
+
+local function summary(entry)
+  if not entry or not newest then
+    return {}
+  end
+  local found = publication(entry)
+  return {entry[1], found and found.tag or '0'}
+end
+
+-- Where the page starts, inclusive; nil where it is empty.
+local first
+if start == 'after' then
+  first = ARGV[2]
+elseif start == 'all' then
+  first = newest and '-'
+elseif newest then
+  -- A newcomer to an ended stream gets the end, whatever it asked to be replayed.
+  local wanted = tonumber(ARGV[2])
+  if ended then
+    first = newest.id
+  end
+  if wanted > 0 then
+    walk_back(log, state.length, function(entry)
+      local found = publication(entry)
+      if found and found.kind == 'event' then
+        first = found.id
+        wanted = wanted - 1
+        return wanted == 0 or nil
+      end
+    end)
+  end
+end
+
+local at_cursor, page, bytes, complete = {}, {}, 0, 1
+local from = first
+while from and state.newest do
+  -- One more than fits, for the cursor's own entry.
+  local count = math.min(PAGE, limit - #page + 1)
+  local entries = redis.call('XRANGE', log, from, '+', 'COUNT', count)
+  for _, entry in ipairs(entries) do
+    local found = publication(entry)
+    if start == 'after' and entry[1] == first then
+      at_cursor = {found and found.tag or '0', found and found.kind or ''}
+    elseif #page == limit or (#page > 0 and bytes >= most_bytes) then
+      complete = 0
+      break
+    elseif found then
+      page[#page + 1] = {found.id, found.frame, found.previous}
+      bytes = bytes + #found.frame
+    else
+      page[#page + 1] = {entry[1]}
+    end
+  end
+  if complete == 0 or #entries < count then
+    break
+  end
+  from = '(' .. entries[#entries][1]
+end
+
+return {
+  string.format('%.0f', clock()),
+  redis.call('PTTL', log),
+  state.length,
+  state.generated or '',
+  summary(state.newest),
+  ended and 1 or 0,
+  summary(state.oldest),
+  at_cursor,
+  complete,
+  page,
+}

@@ -1,0 +1,73 @@
+"""Shutdown: how a process learns that its server is stopping while streams are open.
+
+No server tells an endless response that it has to end; each waits for it instead. Two ways,
+neither of which changes the server: the handler of SIGTERM is chained where that is allowed (in
+the main thread, over a handler of the server's), and the server behind that handler is looked at,
+which also shows a worker that is being recycled.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+__all__ = ["ShutdownWatch"]
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+# The handlers that were there before ours, by signal.
+_chained: dict[int, Callable[[int, FrameType | None], Any]] = {}
+_received = 0
+
+
+def _receive(signum: int, frame: FrameType | None) -> None:
+    global _received
+    _received += 1
+    _chained[signum](signum, frame)
+
+
+def _chain() -> None:
+    """Puts our handler in front of the server's. Without one, the signal ends the process."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for signum in _SIGNALS:
+        handler = signal.getsignal(signum)
+        if callable(handler) and handler not in (_receive, signal.default_int_handler):
+            _chained[signum] = handler
+            signal.signal(signum, _receive)
+
+
+def _server() -> object:
+    """The server or worker whose method handles SIGTERM, if it is one."""
+    handler = signal.getsignal(signal.SIGTERM)
+    if handler is _receive:
+        handler = _chained[signal.SIGTERM]
+    return getattr(handler, "__self__", None)
+
+
+def _has_stopped(server: object) -> bool:
+    # gunicorn's worker, asked to end by its master or by max_requests.
+    if getattr(server, "alive", True) is False:
+        return True
+    # uvicorn's server; with limit_max_requests only its listening sockets tell.
+    if getattr(server, "should_exit", False) is True:
+        return True
+    listening = getattr(server, "servers", None)
+    if not isinstance(listening, list) or not hasattr(server, "should_exit"):
+        return False
+    return any(not each.is_serving() for each in listening)
+
+
+class ShutdownWatch:
+    """Tells one listener whether the server has begun to stop since the watch began."""
+
+    def __init__(self) -> None:
+        _chain()
+        self._received = _received
+
+    def is_stopping(self) -> bool:
+        """Cheap enough to ask several times a second, from any thread."""
+        return _received != self._received or _has_stopped(_server())

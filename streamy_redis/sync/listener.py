@@ -1,0 +1,335 @@
+"""The listener: owner of the one Pub/Sub connection, and of what drives this process's hub.
+
+Three threads, each supervised: one hears the channels, one reads the log, one keeps time. Only
+the first two wait for Redis; the hub is changed under one lock, in which nothing waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+import redis
+
+from ..channels import ChannelTable, Message
+from ..config import (
+    PING_INTERVAL,
+    PONG_TIMEOUT,
+    READ_TIMEOUT,
+    RECONNECT_INTERVAL,
+    TICK_INTERVAL,
+    StreamConfig,
+)
+from ..connections import listener_connection
+from ..core.history import HistoryPage, HistoryRequest
+from ..core.hub import Commands
+from ..core.subscriber import CloseReason, Outgoing, Subscriber
+from ..keys import Keys
+from ..shutdown import ShutdownWatch
+from .history import HistoryReader
+
+__all__ = ["Listener"]
+
+_log = logging.getLogger("streamy_redis.listener")
+
+# Messages handled, and pages read, before others get their turn.
+_BATCH = 1000
+_REQUESTS = 32
+# Seconds between two looks for commands where the connection is no socket (memory://).
+_POLL_INTERVAL = 0.02
+
+
+class Listener:
+    """This process's subscribers, and the threads that feed them; started by the first one."""
+
+    def __init__(self, pool: redis.ConnectionPool, config: StreamConfig) -> None:
+        self._pool = pool
+        self._keys = Keys(config.prefix)
+        self._hub = config.new_hub()
+        self._lock = threading.Lock()
+        self._history = HistoryReader(pool, config)
+        self._threads: list[threading.Thread] = []
+        self._closing = threading.Event()
+        self._has_requests = threading.Event()
+        # While connected.
+        self._channels: _Channels | None = None
+        self._has_lost = False
+        # Streams whose log can't be read now.
+        self._unreadable: set[str] = set()
+
+    # What streams ask
+
+    @property
+    def is_away(self) -> bool:
+        """Whether Redis is known to be away."""
+        return self._has_lost
+
+    def add(self, subscriber: Subscriber) -> bool:
+        """Registers a subscriber; False if there are max_subscribers already."""
+        with self._lock:
+            self._start()
+            is_added = self._hub.add(subscriber, time.monotonic())
+        self._drain()
+        return is_added
+
+    def take(self, subscriber: Subscriber) -> Outgoing:
+        """What is to be written now; taking again says that it was written."""
+        with self._lock:
+            outgoing = self._hub.take(subscriber, time.monotonic())
+            has_requests = self._hub.has_requests
+        if has_requests:
+            self._has_requests.set()
+        return outgoing
+
+    def remove(self, subscriber: Subscriber) -> None:
+        """Its client has left. Repeating it is harmless."""
+        with self._lock:
+            self._hub.remove(subscriber, CloseReason.DISCONNECT, time.monotonic())
+        self._drain()
+
+    def close(self) -> None:
+        """Ends all responses and threads, and closes the connection."""
+        self._closing.set()
+        with self._lock:
+            self._hub.close(time.monotonic())
+            threads, self._threads = self._threads, []
+        self._drain()
+        self._has_requests.set()
+        self._wake()
+        for thread in threads:
+            if thread is not threading.current_thread():
+                thread.join(timeout=READ_TIMEOUT)
+
+    # Threads
+
+    def _start(self) -> None:
+        """Starts the threads, once. Called under the lock."""
+        if self._threads or self._closing.is_set():
+            return
+        self._shutdown = ShutdownWatch()
+        for name, loop in (
+            ("listener", self._listen),
+            ("history", self._read_history),
+            ("ticker", self._tick),
+        ):
+            thread = threading.Thread(
+                target=self._supervise, args=(name, loop), name=f"streamy-redis-{name}", daemon=True
+            )
+            self._threads.append(thread)
+            thread.start()
+
+    def _supervise(self, name: str, loop: Callable[[], None]) -> None:
+        while not self._closing.is_set():
+            try:
+                loop()
+            except Exception:
+                _log.exception("the %s thread failed; it is started again", name)
+                self._closing.wait(1.0)
+
+    def _tick(self) -> None:
+        while not self._closing.wait(TICK_INTERVAL):
+            is_stopping = self._shutdown.is_stopping()
+            with self._lock:
+                now = time.monotonic()
+                if is_stopping:
+                    self._hub.close(now)
+                self._hub.tick(now)
+            self._drain()
+
+    def _drain(self) -> None:
+        """Passes on what the hub has decided."""
+        with self._lock:
+            subscribers = self._hub.subscribers_to_flush()
+            has_requests = self._hub.has_requests
+            has_commands = self._hub.has_commands
+        for subscriber in subscribers:
+            subscriber.writer.wake()
+        if has_requests:
+            self._has_requests.set()
+        if has_commands:
+            self._wake()
+
+    def _wake(self) -> None:
+        channels = self._channels
+        if channels is not None:
+            channels.wake()
+
+    # The log
+
+    def _read_history(self) -> None:
+        while not self._closing.is_set():
+            self._has_requests.wait()
+            self._has_requests.clear()
+            with self._lock:
+                requests = self._hub.requests_to_send()
+            for i in range(0, len(requests), _REQUESTS):
+                self._read_batch(requests[i : i + _REQUESTS])
+
+    def _read_batch(self, requests: list[HistoryRequest]) -> None:
+        pages: list[HistoryPage | Exception]
+        try:
+            pages = self._history.read(requests)
+        except (redis.RedisError, OSError) as exc:
+            pages = [exc] * len(requests)
+        with self._lock:
+            now = time.monotonic()
+            for request, page in zip(requests, pages, strict=True):
+                if isinstance(page, HistoryPage):
+                    self._unreadable.discard(request.key.stream_id)
+                    self._hub.receive_history(request, page, now)
+                else:
+                    self._log_unreadable(request.key.stream_id, page)
+                    self._hub.history_failed(request, now)
+        self._drain()
+
+    def _log_unreadable(self, stream_id: str, error: Exception) -> None:
+        if stream_id not in self._unreadable:
+            self._unreadable.add(stream_id)
+            _log.warning("the history of %r can't be read and is tried again: %s", stream_id, error)
+
+    # The channels
+
+    def _listen(self) -> None:
+        pause, longest = RECONNECT_INTERVAL
+        while not self._closing.is_set():
+            channels = _Channels(self._pool, self._keys)
+            try:
+                channels.connect()
+                pause = RECONNECT_INTERVAL[0]
+                self._converse(channels)
+            except (redis.RedisError, OSError) as exc:
+                self._lose(exc)
+            finally:
+                self._channels = None
+                channels.close()
+                with self._lock:
+                    self._hub.connection_lost()
+            self._closing.wait(pause * random.uniform(0.5, 1.0))
+            pause = min(pause * 2, longest)
+
+    def _converse(self, channels: _Channels) -> None:
+        """Hears the channels until the connection is lost."""
+        self._channels = channels
+        with self._lock:
+            self._hub.connection_made(time.monotonic())
+        if self._has_lost:
+            self._has_lost = False
+            _log.info("the Pub/Sub connection is back")
+        while not self._closing.is_set():
+            with self._lock:
+                commands = self._hub.commands_to_send()
+            channels.send(commands)
+            messages = channels.receive()
+            if messages:
+                self._hear(messages)
+
+    def _lose(self, error: Exception) -> None:
+        if not self._has_lost and not self._closing.is_set():
+            self._has_lost = True
+            _log.warning("the Pub/Sub connection is lost and will be made anew: %s", error)
+
+    def _hear(self, messages: list[Message]) -> None:
+        with self._lock:
+            now = time.monotonic()
+            for stream_id, publication in messages:
+                if publication is None:
+                    self._hub.receive_subscribed(stream_id)
+                else:
+                    self._hub.receive_publication(stream_id, publication, now)
+        self._drain()
+
+
+class _Channels:
+    """One Pub/Sub connection. One thread uses it; any may wake it."""
+
+    def __init__(self, pool: redis.ConnectionPool, keys: Keys) -> None:
+        self._connection = listener_connection(pool)
+        self._table = ChannelTable(keys)
+        self._waker, self._wakened = socket.socketpair()
+        self._waker.setblocking(False)
+        self._wakened.setblocking(False)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._wakened, selectors.EVENT_READ)
+        # Where there is one to wait on: memory:// has none.
+        self._socket: socket.socket | None = None
+        self._heard_at = 0.0
+        self._has_pinged = False
+
+    def connect(self) -> None:
+        self._connection.connect()
+        # redis-py has no public name for it; without one, receive() polls.
+        connected = getattr(self._connection, "_sock", None)
+        if isinstance(connected, socket.socket):
+            self._socket = connected
+            self._selector.register(connected, selectors.EVENT_READ)
+        self._heard_at = time.monotonic()
+
+    def close(self) -> None:
+        self._selector.close()
+        self._connection.disconnect()
+        self._waker.close()
+        self._wakened.close()
+
+    def wake(self) -> None:
+        """Lets receive() return, from any thread. A full buffer or a closed end wakes as well."""
+        with contextlib.suppress(OSError):
+            self._waker.send(b"\0")
+
+    def send(self, commands: Commands) -> None:
+        """Subscribes and unsubscribes; the acknowledgements come as messages."""
+        packed = self._table.pack(commands)
+        if packed:
+            self._connection.send_packed_command(self._connection.pack_commands(packed))
+
+    def receive(self) -> list[Message]:
+        """What has arrived; waits for it, a wake-up, or the next look at the silence.
+
+        Raises:
+            redis.ConnectionError, redis.TimeoutError: the connection is lost, or silent although
+                it was asked.
+        """
+        self._wait()
+        messages: list[Message] = []
+        count = 0
+        while count < _BATCH and self._connection.can_read(0):
+            message = self._read()
+            if message is not None:
+                messages.append(message)
+            count += 1
+        self._watch(has_heard=count > 0)
+        return messages
+
+    def _wait(self) -> None:
+        if self._connection.can_read(0):
+            return
+        if self._socket is None:
+            self._connection.can_read(_POLL_INTERVAL)
+        elif self._selector.select(PONG_TIMEOUT / 2):
+            with contextlib.suppress(BlockingIOError):
+                self._wakened.recv(4096)
+
+    def _watch(self, *, has_heard: bool) -> None:
+        now = time.monotonic()
+        if has_heard:
+            self._heard_at = now
+            self._has_pinged = False
+            return
+        silence = now - self._heard_at
+        if silence > PING_INTERVAL + PONG_TIMEOUT:
+            raise redis.TimeoutError(f"no answer to PING for {PONG_TIMEOUT} s")
+        if silence > PING_INTERVAL and not self._has_pinged:
+            self._has_pinged = True
+            self._connection.send_command("PING", check_health=False)
+
+    def _read(self) -> Message | None:
+        try:
+            return self._table.read(self._connection.read_response(disconnect_on_error=False))
+        except redis.ResponseError as exc:
+            self._table.refused(exc)
+            return None

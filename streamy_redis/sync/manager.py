@@ -1,0 +1,352 @@
+"""StreamManager: streams for Flask, Celery, RQ and scripts."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import redis
+import redis.asyncio
+
+from ..config import SEND_CONNECTIONS, StreamConfig, check_duration
+from ..connections import pool, url_from_environment
+from ..core.event import encode_end, encode_event, encode_events, validate_event_name
+from ..core.headers import stream_headers
+from ..core.history import StreamInfo
+from ..core.publication import Position
+from ..core.replay import Replay, validate_replay
+from ..exceptions import InvalidEvent
+from ..keys import validate_name, validate_stream_id
+from .listener import Listener
+from .publisher import Publisher
+from .stream import Stream, Subscription
+
+if TYPE_CHECKING:
+    from flask import Flask, Response
+
+__all__ = ["StreamManager"]
+
+_EXTENSION = "streamy_redis"
+
+
+class StreamManager:
+    """Sends to streams, and serves them to browsers, through Redis. For threads and gevent.
+
+    ::
+
+        streams = StreamManager()
+
+        @app.get("/stream/<room>")
+        def stream(room):
+            return streams.get_stream(room)
+
+        streams.send_event("room", {"hello": "world"})
+
+    Nothing is connected or started before first use. One manager may be shared by all threads
+    and greenlets of a process, and by the processes forked from it: each makes its own
+    connections.
+
+    Args:
+        redis: a URL, a ``redis.Redis``, or None for the app's ``STREAMY_REDIS_URL``, the
+            environment's ``STREAMY_REDIS_URL`` or ``REDIS_URL``, or ``redis://localhost:6379/0``.
+            ``memory://`` is a store inside this process, for development and tests.
+        app: a Flask app, as for ``init_app``.
+        config: how streams are kept and delivered.
+
+    Raises:
+        TypeError: redis is of another kind, such as an asyncio client.
+    """
+
+    def __init__(
+        self,
+        redis: str | redis.Redis | None = None,
+        *,
+        app: Flask | None = None,
+        config: StreamConfig | None = None,
+    ) -> None:
+        self._source = _checked(redis)
+        self._given_config = config or StreamConfig()
+        self._config = self._given_config
+        # What the apps name, which has to be the same for all.
+        self._app_url: str | None = None
+        self._is_configured = False
+        # By process id, since a fork inherits everything but the threads.
+        self._processes: dict[int, _Process] = {}
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Reads the ``STREAMY_*`` settings of a Flask app, and makes the manager its extension.
+
+        ``STREAMY_REDIS_URL`` names the Redis, unless the manager was given one; the other
+        settings are the fields of StreamConfig in capitals and override its values.
+
+        Raises:
+            RuntimeError: an app of this manager names another Redis or other settings.
+            ValueError, TypeError: a setting that isn't valid.
+        """
+        url = app.config.get("STREAMY_REDIS_URL")
+        config = self._given_config.with_settings(app.config)
+        if url and self._app_url and url != self._app_url:
+            raise RuntimeError(
+                "two apps of one StreamManager name different Redis URLs; "
+                "give each app a manager of its own"
+            )
+        if config != self._config and (self._is_configured or self._processes):
+            raise RuntimeError(
+                "two apps of one StreamManager have different STREAMY_ settings; "
+                "give each app a manager of its own"
+            )
+        self._app_url = self._app_url or url
+        self._config = config
+        self._is_configured = True
+        app.extensions[_EXTENSION] = self
+
+    # Sending
+
+    def send_event(
+        self,
+        stream_id: str,
+        data: Any,
+        event_name: str | None = None,
+        *,
+        retry: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> str:
+        """Sends one event; when this returns, it is stored, and on its way to every subscriber.
+
+        Args:
+            stream_id: a non-empty str of at most 512 bytes of UTF-8, no control characters.
+            data: str as it is, bytes of UTF-8, anything else as JSON; at most
+                ``max_event_size`` bytes.
+            event_name: the browser's event type. Not beginning with ``stream-``.
+            retry: milliseconds that browsers wait before they reconnect.
+            idempotency_key: sends with the same key store one event, as long as it is in the
+                history; a repeat returns the first one's id.
+
+        Returns:
+            The event's id, ``<epoch>-<seq>-<tag>``; "" on a stream without history.
+
+        Raises:
+            InvalidEvent: an argument breaks a rule; nothing was sent.
+            StreamEnded: the stream has ended.
+            RedisUnavailable: Redis can't be reached within ``send_timeout``, or refuses.
+        """
+        validate_stream_id(stream_id)
+        config = self._config
+        block = encode_event(
+            data, event_name, retry, max_size=config.max_event_size, to_json=config.json_encoder
+        )
+        key = _checked_key(idempotency_key)
+        return self._process.publisher.send(stream_id, [block], key)[0]
+
+    def send_events(
+        self, stream_id: str, events: Iterable[Any], *, idempotency_key: str | None = None
+    ) -> list[str]:
+        """Sends many events in one round trip: in order, contiguous, all or none.
+
+        Args:
+            events: each item is data as in ``send_event``, or an ``Event``.
+            idempotency_key: as in ``send_event``, for the whole batch.
+
+        Returns:
+            Their ids, in order.
+
+        Raises:
+            InvalidEvent, StreamEnded, RedisUnavailable: as ``send_event``; nothing was sent.
+        """
+        validate_stream_id(stream_id)
+        config = self._config
+        blocks = encode_events(events, max_size=config.max_event_size, to_json=config.json_encoder)
+        key = _checked_key(idempotency_key)
+        return self._process.publisher.send(stream_id, blocks, key) if blocks else []
+
+    def end_stream(self, stream_id: str, data: Any = None) -> bool:
+        """Ends a stream: its clients get a ``stream-end`` event with data and stop reconnecting.
+
+        The end is remembered for ``ended_ttl`` seconds; until then every send is refused.
+
+        Returns:
+            True if this call ended it, False if it had ended.
+
+        Raises:
+            InvalidEvent, RedisUnavailable: as ``send_event``.
+        """
+        validate_stream_id(stream_id)
+        config = self._config
+        block = encode_end(data, max_size=config.max_event_size, to_json=config.json_encoder)
+        return self._process.publisher.end(stream_id, block)
+
+    def delete_stream(self, stream_id: str) -> bool:
+        """Forgets a stream's history and end, so that its id can be used anew (UNLINK).
+
+        Returns:
+            True if there was one.
+        """
+        return self._process.publisher.delete(validate_stream_id(stream_id))
+
+    def info(self, stream_id: str) -> StreamInfo:
+        """What Redis holds of the stream (XINFO STREAM, PTTL)."""
+        return self._process.publisher.info(validate_stream_id(stream_id))
+
+    # Receiving
+
+    def get_stream(
+        self,
+        stream_id: str,
+        event_name: str = "message",
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
+        keep_alive_interval: float | None = None,
+        *,
+        last_event_id: str | None = None,
+        replay: Replay = 0,
+    ) -> Response:
+        """A Flask response that is the stream, for a view to return.
+
+        Whether it resumes is decided when it is served, by the request's Last-Event-ID.
+
+        Args:
+            event_name: the name of the events that were sent without one.
+            headers: over the defaults.
+            keep_alive_interval: seconds of silence before a comment is sent.
+            last_event_id: a cursor for clients whose request has none, as rendered into a page.
+                What is no event id counts as none.
+            replay: for clients without a cursor: 0 from now on, n the newest n events, "all" the
+                whole history.
+
+        Returns:
+            A streaming response; 400 with the rule in it if the stream id breaks one, since ids
+            come from URLs.
+
+        Raises:
+            InvalidEvent, ValueError, TypeError: any other argument breaks a rule.
+        """
+        from ..adapters.flask import StreamResponse, refuse_stream_id
+
+        name = validate_event_name(event_name)
+        replay = validate_replay(replay)
+        fields = stream_headers(headers)
+        if keep_alive_interval is not None:
+            check_duration("keep_alive_interval", keep_alive_interval)
+        try:
+            validate_stream_id(stream_id)
+        except InvalidEvent as exc:
+            return refuse_stream_id(exc)
+
+        def new_stream(request_cursor: str | None) -> Stream:
+            return self._process.new_stream(
+                stream_id,
+                cursor=Position.parse(request_cursor) or Position.parse(last_event_id),
+                replay=replay,
+                event_name=name,
+                keep_alive_interval=keep_alive_interval,
+            )
+
+        return StreamResponse(new_stream, fields)
+
+    def subscribe(
+        self,
+        stream_id: str,
+        *,
+        last_event_id: str | None = None,
+        replay: Replay = 0,
+    ) -> Subscription:
+        """The stream's events inside this process: a context manager to iterate.
+
+        Args:
+            last_event_id, replay: as in ``get_stream``.
+
+        Raises:
+            InvalidEvent: an argument breaks a rule.
+        """
+        return Subscription(
+            lambda: self._process.listener,
+            self._config,
+            validate_stream_id(stream_id),
+            cursor=Position.parse(last_event_id),
+            replay=validate_replay(replay),
+        )
+
+    # Life
+
+    def close(self) -> None:
+        """Ends this process's responses and subscriptions, and closes its connections.
+
+        Repeating it is harmless; a manager that is used again starts anew.
+        """
+        process = self._processes.pop(os.getpid(), None)
+        if process is not None:
+            process.close()
+
+    def __enter__(self) -> StreamManager:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def _process(self) -> _Process:
+        pid = os.getpid()
+        process = self._processes.get(pid)
+        if process is None:
+            source = self._source or self._app_url or url_from_environment()
+            # One call that no other thread can split: the first to come wins.
+            process = self._processes.setdefault(pid, _Process(source, self._config))
+        return process
+
+
+class _Process:
+    """What one process has of a manager."""
+
+    def __init__(self, source: str | redis.Redis, config: StreamConfig) -> None:
+        self._config = config
+        self._pool = pool(source, timeout=config.attempt_timeout)
+        self.publisher = Publisher(self._pool, config, connections=SEND_CONNECTIONS)
+        self.listener = Listener(self._pool, config)
+
+    def new_stream(
+        self,
+        stream_id: str,
+        *,
+        cursor: Position | None,
+        replay: Replay,
+        event_name: str,
+        keep_alive_interval: float | None,
+    ) -> Stream:
+        return Stream(
+            self.listener,
+            self._config,
+            stream_id,
+            cursor=cursor,
+            replay=replay,
+            event_name=None if event_name in ("", "message") else event_name,
+            pacing=self._config.pacing(time.monotonic(), keep_alive_interval),
+        )
+
+    def close(self) -> None:
+        self.listener.close()
+        self._pool.disconnect()
+
+
+def _checked(source: Any) -> str | redis.Redis | None:
+    if isinstance(source, redis.asyncio.Redis):
+        raise TypeError(
+            "StreamManager takes a redis.Redis; for a redis.asyncio.Redis use AsyncStreamManager"
+        )
+    if source is None or isinstance(source, str | redis.Redis):
+        return source
+    raise TypeError(f"redis must be a URL or a redis.Redis, not {type(source).__name__}")
+
+
+def _checked_key(idempotency_key: str | None) -> str | None:
+    if idempotency_key is None:
+        return None
+    return validate_name("idempotency_key", idempotency_key)

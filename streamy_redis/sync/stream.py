@@ -1,0 +1,209 @@
+"""The stream of one open response, or of one reader inside the process: it waits and takes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from types import TracebackType
+
+from ..config import OPEN_TIMEOUT, StreamConfig
+from ..core.event import ReceivedEvent, read_frame
+from ..core.publication import Position
+from ..core.replay import Replay
+from ..core.subscriber import CloseReason, Outgoing, Pacing, Subscriber
+from ..exceptions import RedisUnavailable
+from .listener import Listener
+
+__all__ = ["Stream", "Subscription"]
+
+
+class Stream:
+    """An open subscriber and the thread that takes its frames."""
+
+    def __init__(
+        self,
+        listener: Listener,
+        config: StreamConfig,
+        stream_id: str,
+        *,
+        cursor: Position | None,
+        replay: Replay,
+        event_name: str | None = None,
+        pacing: Pacing | None = None,
+    ) -> None:
+        self._listener = listener
+        self._ready = threading.Event()
+        # Cuts a write under way off, where the server lets us.
+        self.abort: Callable[[], None] | None = None
+        self.subscriber = Subscriber(
+            stream_id,
+            self,
+            config.limits(),
+            cursor=cursor,
+            replay=replay,
+            event_name=event_name,
+            pacing=pacing,
+            now=time.monotonic(),
+        )
+
+    def wake(self) -> None:
+        """There is something to take. Called by the listener's threads."""
+        self._ready.set()
+        closed = self.subscriber.closed
+        if closed is not None and closed.is_abrupt and self.abort is not None:
+            self.abort()
+
+    def add(self) -> bool:
+        """Registers the subscriber; False if there are too many."""
+        return self._listener.add(self.subscriber)
+
+    def wait_open(self) -> None:
+        """Waits a moment until the log has said where the stream begins, or that it has ended.
+
+        No longer than OPEN_TIMEOUT, and not at all while Redis is known to be away.
+        """
+        if not self._listener.is_away:
+            self.is_open_within(OPEN_TIMEOUT)
+
+    def is_open_within(self, seconds: float) -> bool:
+        """Waits; False if Redis hasn't answered by then."""
+        deadline = time.monotonic() + seconds
+        while not self._is_decided:
+            self._ready.clear()
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                return False
+            if not self._is_decided:
+                self._ready.wait(remaining)
+        return True
+
+    @property
+    def _is_decided(self) -> bool:
+        return self.subscriber.start is not None or self.subscriber.closed is not None
+
+    @property
+    def has_nothing_to_say(self) -> bool:
+        """Whether the stream had ended before the cursor: 204, which stops an EventSource."""
+        return self.subscriber.closed is CloseReason.END and self.subscriber.start is None
+
+    def take(self) -> Outgoing:
+        """Waits for frames or the end; calling it again says that the last ones were written."""
+        while True:
+            self._ready.clear()
+            outgoing = self._listener.take(self.subscriber)
+            if outgoing.frames or outgoing.closed is not None:
+                return outgoing
+            self._ready.wait()
+
+    def chunks(self) -> Iterator[bytes]:
+        """What the response writes, as it comes, until it ends."""
+        while True:
+            frames, closed = self.take()
+            if frames:
+                yield b"".join(frames)
+            if closed is not None:
+                return
+
+    def close(self) -> None:
+        """The client has left. Repeating it is harmless."""
+        self._listener.remove(self.subscriber)
+
+
+class Subscription:
+    """The events of one stream, read inside this process; what ``subscribe`` returns.
+
+    Use it as a context manager, so that it is closed, and iterate. Entering waits until Redis has
+    said where the stream stands: whatever is sent later is received. Iterating without ``with``
+    enters by itself. A slow reader and lost connections are bridged from the history; what it
+    can't show comes as an event of kind ``"reset"``. Iteration stops after the event of kind
+    ``"end"``, or when the manager is closed. For one thread.
+
+    Raises:
+        RedisUnavailable: Redis didn't answer within ``send_timeout`` of entering.
+    """
+
+    def __init__(
+        self,
+        listener: Callable[[], Listener],
+        config: StreamConfig,
+        stream_id: str,
+        *,
+        cursor: Position | None,
+        replay: Replay,
+    ) -> None:
+        self._listener = listener
+        self._config = config
+        self._stream_id = stream_id
+        self._cursor = cursor
+        self._replay: Replay = replay
+        self._stream: Stream | None = None
+        self._events: deque[ReceivedEvent] = deque()
+        self._is_finished = False
+
+    def __enter__(self) -> Subscription:
+        if self._stream is None and not self._is_finished:
+            self._open()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Subscription:
+        return self
+
+    def __next__(self) -> ReceivedEvent:
+        self.__enter__()
+        while not self._events:
+            if self._stream is None:
+                raise StopIteration
+            self._receive(self._stream)
+        return self._events.popleft()
+
+    def close(self) -> None:
+        """Stops receiving. Repeating it is harmless."""
+        self._is_finished = True
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def _open(self) -> None:
+        stream = self._new_stream()
+        try:
+            if not stream.is_open_within(self._config.send_timeout):
+                raise RedisUnavailable(
+                    f"could not subscribe to {self._stream_id!r}: Redis did not answer in time"
+                )
+        except BaseException:
+            stream.close()
+            raise
+        self._cursor = stream.subscriber.start
+        self._stream = stream
+
+    def _new_stream(self) -> Stream:
+        stream = Stream(
+            self._listener(),
+            self._config,
+            self._stream_id,
+            cursor=self._cursor,
+            replay=self._replay,
+        )
+        stream.add()
+        return stream
+
+    def _receive(self, stream: Stream) -> None:
+        frames, closed = stream.take()
+        for frame in frames:
+            event = read_frame(self._stream_id, frame)
+            self._cursor = Position.parse(event.id) or self._cursor
+            self._events.append(event)
+        if closed is CloseReason.OVERFLOW:
+            self._stream = self._new_stream()
+        elif closed is not None:
+            self.close()
