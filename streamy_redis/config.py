@@ -137,6 +137,15 @@ class StreamConfig:
             check_duration("max_lifetime", self.max_lifetime)
         _check_encoder(self.json_encoder)
 
+    @classmethod
+    def checked(cls, config: object) -> StreamConfig:
+        """A manager's config argument: one of these, or None for the defaults."""
+        if config is None:
+            return cls()
+        if not isinstance(config, cls):
+            raise TypeError(f"config must be a StreamConfig, not {type(config).__name__}")
+        return config
+
     def with_settings(self, settings: Mapping[str, Any]) -> StreamConfig:
         """This configuration with the ``STREAMY_*`` settings of a Flask app over it.
 

@@ -6,7 +6,7 @@ import unicodedata
 
 from .exceptions import InvalidEvent
 
-__all__ = ["Keys", "validate_stream_id"]
+__all__ = ["Keys", "validate_idempotency_key", "validate_stream_id"]
 
 # The hash tag of a cluster key ends at the first closing brace, so braces in the id are encoded.
 _ESCAPES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
@@ -36,10 +36,15 @@ def validate_stream_id(stream_id: object) -> str:
         InvalidEvent: it is no non-empty str of at most 512 bytes of UTF-8 without control
             characters and lone surrogates.
     """
-    return validate_name("stream_id", stream_id)
+    return _validate_name("stream_id", stream_id)
 
 
-def validate_name(field: str, value: object) -> str:
+def validate_idempotency_key(key: object) -> str | None:
+    """The key as it was given, under the rule of stream ids; None stays None."""
+    return None if key is None else _validate_name("idempotency_key", key)
+
+
+def _validate_name(field: str, value: object) -> str:
     """A non-empty str of at most 512 bytes of UTF-8 without control characters."""
     if not isinstance(value, str) or not value:
         raise InvalidEvent(field, "must be a non-empty str")

@@ -21,7 +21,7 @@ from ..core.history import StreamInfo
 from ..core.publication import Position
 from ..core.replay import Replay, validate_replay
 from ..exceptions import InvalidEvent
-from ..keys import validate_name, validate_stream_id
+from ..keys import validate_idempotency_key, validate_stream_id
 from .listener import Listener
 from .publisher import Publisher
 from .stream import Stream, Subscription
@@ -65,7 +65,7 @@ class AsyncStreamManager:
         config: StreamConfig | None = None,
     ) -> None:
         self._source = _checked(redis)
-        self._config = config or StreamConfig()
+        self._config = StreamConfig.checked(config)
         self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
 
     # Sending
@@ -103,7 +103,7 @@ class AsyncStreamManager:
         block = encode_event(
             data, event_name, retry, max_size=config.max_event_size, to_json=config.json_encoder
         )
-        key = _checked_key(idempotency_key)
+        key = validate_idempotency_key(idempotency_key)
         ids = await self._loop.publisher.send(stream_id, [block], key)
         return ids[0]
 
@@ -125,7 +125,7 @@ class AsyncStreamManager:
         validate_stream_id(stream_id)
         config = self._config
         blocks = encode_events(events, max_size=config.max_event_size, to_json=config.json_encoder)
-        key = _checked_key(idempotency_key)
+        key = validate_idempotency_key(idempotency_key)
         return await self._loop.publisher.send(stream_id, blocks, key) if blocks else []
 
     async def end_stream(self, stream_id: str, data: Any = None) -> bool:
@@ -331,9 +331,3 @@ def _checked(source: Any) -> str | redis.asyncio.Redis | None:
             "AsyncStreamManager takes a redis.asyncio.Redis; for a redis.Redis use StreamManager"
         )
     raise TypeError(f"redis must be a URL or a redis.asyncio.Redis, not {type(source).__name__}")
-
-
-def _checked_key(idempotency_key: str | None) -> str | None:
-    if idempotency_key is None:
-        return None
-    return validate_name("idempotency_key", idempotency_key)

@@ -54,9 +54,12 @@ class HistoryPage:
 
     @property
     def start(self) -> Position:
-        """Just before the first of entries; without entries, the newest or the clock."""
-        if self.entries:
-            return self.entries[0].position.before(self.entries[0].previous)
+        """Just before the first publication; without one, where the page or the log ends."""
+        for entry in self.entries:
+            if entry.publication is not None:
+                return entry.position.before(entry.previous)
+        if self.entries and not self.is_complete:
+            return self.entries[-1].position
         return self.newest or Position.start(self.clock)
 
 

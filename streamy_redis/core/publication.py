@@ -85,8 +85,8 @@ class Publication:
     @classmethod
     def parse(cls, payload: bytes) -> Publication | None:
         """The publication in a message or log entry, or None if this is none of ours."""
-        # One block, whole: a blank line inside would smuggle in a second one.
-        if payload.find(b"\n\n") != len(payload) - 2:
+        # One block, whole: a blank line inside would smuggle in a second one, and CR ends a line.
+        if payload.find(b"\n\n") != len(payload) - 2 or b"\r" in payload:
             return None
         match = _ID_LINE.match(payload)
         if match:

@@ -208,7 +208,10 @@ class Subscriber:
             self._begin(page)
         elif not self._resume(self.position, page, now):
             return
-        self._queue_entries(page.entries)
+        assert self.position is not None
+        # Foreign entries before a page's start are none of its events.
+        start = self.position[:2]
+        self._queue_entries([entry for entry in page.entries if entry.position[:2] > start])
         self.is_caught_up = page.is_complete
         if page.is_complete and page.ttl is not None:
             self.expires_at = now + page.ttl
@@ -357,10 +360,15 @@ class Subscriber:
         if self.writing_since is not None:
             due = self.writing_since + pacing.write_timeout
             return (CloseReason.TIMEOUT, now) if now >= due else (None, min(due, pacing.ends_at))
-        if not self._backlog and now >= self._written_at + pacing.keep_alive_interval:
+        due = self._written_at + pacing.keep_alive_interval
+        if self._backlog:
+            # Nobody comes for it: a response that its server has forgotten.
+            due += pacing.write_timeout
+            return (CloseReason.TIMEOUT, now) if now >= due else (None, min(due, pacing.ends_at))
+        if now >= due:
             self._backlog.append(KEEP_ALIVE)
             self._written_at = now
-        due = self._written_at + pacing.keep_alive_interval
+            due = now + pacing.keep_alive_interval
         return None, min(due, now + pacing.write_timeout, pacing.ends_at)
 
     @property

@@ -19,7 +19,7 @@ from ..core.history import StreamInfo
 from ..core.publication import Position
 from ..core.replay import Replay, validate_replay
 from ..exceptions import InvalidEvent
-from ..keys import validate_name, validate_stream_id
+from ..keys import validate_idempotency_key, validate_stream_id
 from .listener import Listener
 from .publisher import Publisher
 from .stream import Stream, Subscription
@@ -68,7 +68,7 @@ class StreamManager:
         config: StreamConfig | None = None,
     ) -> None:
         self._source = _checked(redis)
-        self._given_config = config or StreamConfig()
+        self._given_config = StreamConfig.checked(config)
         self._config = self._given_config
         # What the apps name, which has to be the same for all.
         self._app_url: str | None = None
@@ -140,7 +140,7 @@ class StreamManager:
         block = encode_event(
             data, event_name, retry, max_size=config.max_event_size, to_json=config.json_encoder
         )
-        key = _checked_key(idempotency_key)
+        key = validate_idempotency_key(idempotency_key)
         return self._process.publisher.send(stream_id, [block], key)[0]
 
     def send_events(
@@ -161,7 +161,7 @@ class StreamManager:
         validate_stream_id(stream_id)
         config = self._config
         blocks = encode_events(events, max_size=config.max_event_size, to_json=config.json_encoder)
-        key = _checked_key(idempotency_key)
+        key = validate_idempotency_key(idempotency_key)
         return self._process.publisher.send(stream_id, blocks, key) if blocks else []
 
     def end_stream(self, stream_id: str, data: Any = None) -> bool:
@@ -344,9 +344,3 @@ def _checked(source: Any) -> str | redis.Redis | None:
     if source is None or isinstance(source, str | redis.Redis):
         return source
     raise TypeError(f"redis must be a URL or a redis.Redis, not {type(source).__name__}")
-
-
-def _checked_key(idempotency_key: str | None) -> str | None:
-    if idempotency_key is None:
-        return None
-    return validate_name("idempotency_key", idempotency_key)

@@ -1,0 +1,113 @@
+"""A model of one stream in Redis: its log, and the messages on their way to a listener."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from streamy_redis.core.event import END
+from streamy_redis.core.history import HistoryEntry, HistoryPage, HistoryRequest
+from streamy_redis.core.publication import NO_TAG, Position, Publication
+
+
+@dataclass
+class RedisModel:
+    """What publish.lua and read.lua do, in Python; the tests of the scripts hold both to it."""
+
+    history_ttl: float = 3600.0
+    clock: float = 1_800_000_000.0
+    log: list[HistoryEntry] = field(default_factory=list)
+    generated: tuple[int, int] | None = None
+    expires_at: float | None = None
+    # Published and not yet heard by the listener; emptied when its connection is lost.
+    in_flight: deque[bytes] = field(default_factory=deque)
+    is_subscribed: bool = False
+    # For each publication ever made, by tag: the tag of the one it follows, or "" for a life's
+    # first. Tags are unique here.
+    follows: dict[str, str] = field(default_factory=dict)
+    _tags: int = 0
+
+    @property
+    def now_us(self) -> int:
+        return int(self.clock * 1e6)
+
+    def _expire(self) -> None:
+        if self.expires_at is not None and self.clock >= self.expires_at:
+            self.flush()
+
+    def send(self, *, is_end: bool = False) -> str | None:
+        """Publishes one event; its tag, or None if the stream has ended."""
+        self._expire()
+        if self.is_ended:
+            return None
+        self._tags += 1
+        tag = f"{self._tags:08x}"
+        newest = self.log[-1].position if self.log else None
+        if newest is not None and newest[:2] == self.generated:
+            position = Position(newest.epoch, newest.seq + 1, tag)
+        else:
+            epoch = max(self.now_us, self.generated[0] + 1 if self.generated else 0)
+            position = Position(epoch, 1, tag)
+            newest = None
+        event = f"event: {END}\n" if is_end else ""
+        frame = f"id: {position}\n{event}data: {tag}\n\n".encode()
+        publication = Publication.parse(frame)
+        assert publication is not None
+        previous = newest.tag if newest else NO_TAG
+        self.log.append(HistoryEntry(position, publication, previous))
+        self.generated = position[:2]
+        self.expires_at = self.clock + self.history_ttl
+        self.follows[tag] = newest.tag if newest else ""
+        if self.is_subscribed:
+            self.in_flight.append(frame)
+        self.clock += 1e-6
+        return tag
+
+    @property
+    def is_ended(self) -> bool:
+        return bool(self.log) and self.log[-1].publication.is_end
+
+    def trim(self, keep: int) -> None:
+        self.log = self.log[-keep:] if keep else []
+
+    def flush(self) -> None:
+        self.log, self.generated, self.expires_at = [], None, None
+
+    def roll_back(self, count: int) -> None:
+        """A failover to a replica that lagged."""
+        self.log = self.log[: max(0, len(self.log) - count)]
+        self.generated = self.log[-1].position[:2] if self.log else None
+        if not self.log:
+            self.expires_at = None
+
+    def read(self, request: HistoryRequest) -> HistoryPage:
+        self._expire()
+        self.clock += 1e-6
+        key = request.key
+        at_cursor = None
+        at_cursor_is_end = False
+        entries = list(self.log)
+        if key.start == "after":
+            cursor = tuple(map(int, key.cursor.split("-")))
+            for entry in entries:
+                if entry.position[:2] == cursor:
+                    at_cursor = entry.position.tag
+                    at_cursor_is_end = entry.publication.is_end
+            entries = [e for e in entries if e.position[:2] > cursor]
+        elif key.start == "newest":
+            events = [e for e in entries if not e.publication.is_end]
+            kept = events[-key.newest :] if key.newest else []
+            entries = kept + [e for e in entries if e.publication.is_end]
+        page = entries[: key.limit]
+        return HistoryPage(
+            clock=self.now_us,
+            ttl=self.expires_at - self.clock if self.expires_at is not None else None,
+            generated=self.generated,
+            newest=self.log[-1].position if self.log else None,
+            is_ended=self.is_ended,
+            oldest_is_first=bool(page) and page[0].position == self.log[0].position,
+            at_cursor=at_cursor,
+            at_cursor_is_end=at_cursor_is_end,
+            entries=page,
+            is_complete=len(page) == len(entries),
+        )

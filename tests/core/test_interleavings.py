@@ -1,0 +1,348 @@
+"""Whatever the order in which replay, live events, faults and clients meet: the promise holds."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+
+from hypothesis import HealthCheck, given, note, settings
+from hypothesis import strategies as st
+
+from streamy_redis.core.event import END, OPEN, RESET, read_frame
+from streamy_redis.core.history import HistoryPage, HistoryRequest
+from streamy_redis.core.hub import Hub
+from streamy_redis.core.publication import Position, Publication
+from streamy_redis.core.subscriber import CloseReason, Limits, Pacing, Subscriber
+from tests.core.redis_model import RedisModel
+
+STREAM = "s"
+# What takes history away, or rewrites it: only then may a reset be shown.
+HISTORY_FAULTS = {"trim", "trim_all", "flush", "roll_back", "rewrite", "expire"}
+
+
+class _Writer:
+    def wake(self) -> None:
+        pass
+
+
+@dataclass
+class Client:
+    """An EventSource: it reconnects with the last id it saw, and checks what it gets."""
+
+    world: World
+    replay: int | str = 0
+    cursor: str | None = None
+    subscriber: Subscriber | None = None
+    # The tag of the last event seen, or None while any event may come first.
+    last_tag: str | None = None
+    has_reset: bool = False
+    resets: int = 0
+    received: list[str] = field(default_factory=list)
+    is_finished: bool = False
+
+    def connect(self) -> None:
+        if self.is_finished or self.subscriber is not None:
+            return
+        world = self.world
+        self.subscriber = Subscriber(
+            STREAM,
+            _Writer(),
+            Limits(max_backlog=4, max_backlog_bytes=10_000, page_events=3, cursor_ttl=600.0),
+            cursor=Position.parse(self.cursor),
+            replay=self.replay,
+            event_name=None,
+            pacing=Pacing(
+                retry=1000, keep_alive_interval=15.0, write_timeout=30.0, ends_at=float("inf")
+            ),
+            now=world.now,
+        )
+        assert world.hub.add(self.subscriber, world.now)
+
+    def disconnect(self) -> None:
+        if self.subscriber is not None:
+            self.world.hub.remove(self.subscriber, CloseReason.DISCONNECT, self.world.now)
+            self.subscriber = None
+
+    def take(self) -> None:
+        if self.subscriber is None:
+            return
+        frames, closed = self.world.hub.take(self.subscriber, self.world.now)
+        for frame in frames:
+            if frame.startswith((b"retry:", b":")):
+                continue
+            self._see(frame)
+        if closed is not None:
+            was_silent = self.subscriber.start is None
+            self.subscriber = None
+            self.is_finished = self.is_finished or (closed is CloseReason.END and was_silent)
+
+    def _see(self, frame: bytes) -> None:
+        event = read_frame(STREAM, frame)
+        note(f"{id(self) % 1000} sees {event.name} {event.id} {event.data}")
+        position = Position.parse(event.id)
+        assert position is not None, frame
+        self.cursor = event.id
+        if event.name == OPEN:
+            return
+        if event.name == RESET:
+            assert set(json.loads(event.data)) == {"reason", "requested", "first"}
+            self.resets += 1
+            self.has_reset = True
+            self.last_tag = None
+            return
+        # In order and without a hole: it follows what was seen last, or a reset lies between.
+        if self.last_tag is not None and not self.has_reset:
+            expected = self.world.redis.follows[position.tag]
+            is_next_life = expected == "" and position.seq == 1
+            assert expected == self.last_tag or (is_next_life and self.world.may_begin_anew)
+        # Once: no event again, but for the whole log after a reset.
+        assert position.tag not in self.received or self.resets
+        self.received.append(position.tag)
+        self.last_tag, self.has_reset = position.tag, False
+        self.is_finished = event.name == END
+
+
+class World:
+    """One Redis, one process, and its clients."""
+
+    def __init__(self) -> None:
+        self.redis = RedisModel()
+        self.now = 1000.0
+        self.hub = Hub(
+            max_subscribers=None,
+            history_ttl=3600.0,
+            check_interval=10.0,
+            check_jitter=0.3,
+            linger=2.0,
+            retry_read=0.5,
+            max_recent=4,
+            max_recent_bytes=10_000,
+        )
+        self.is_connected = False
+        # Acknowledgements on their way stand in the same queue as messages, as on the wire.
+        self.reads: list[tuple[HistoryRequest, HistoryPage]] = []
+        self.issued: list[HistoryRequest] = []
+        self.clients: list[Client] = []
+        # An expired stream comes back with a new life, and nobody has missed anything.
+        self.may_begin_anew = False
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+        self.redis.clock += seconds
+        self.hub.tick(self.now)
+
+    # What can happen, by name
+
+    def send(self) -> None:
+        self.redis.send()
+
+    def end(self) -> None:
+        self.redis.send(is_end=True)
+
+    def connect_listener(self) -> None:
+        if not self.is_connected:
+            self.is_connected = True
+            self.hub.connection_made(self.now)
+
+    def drop_listener(self) -> None:
+        self.is_connected = False
+        self.redis.is_subscribed = False
+        self.redis.in_flight.clear()
+        self.hub.connection_lost()
+
+    def run_commands(self) -> None:
+        if not self.is_connected:
+            return
+        commands = self.hub.commands_to_send()
+        if commands.unsubscribe:
+            self.redis.is_subscribed = False
+        if commands.subscribe:
+            self.redis.is_subscribed = True
+            self.redis.in_flight.append(b"ack")
+
+    def hear(self) -> None:
+        if self.redis.in_flight:
+            payload = self.redis.in_flight.popleft()
+            if payload == b"ack":
+                self.hub.receive_subscribed(STREAM)
+            else:
+                publication = Publication.parse(payload)
+                assert publication is not None
+                self.hub.receive_publication(STREAM, publication, self.now)
+
+    def swallow(self) -> None:
+        """A message is lost although the connection stands."""
+        if self.redis.in_flight and self.redis.in_flight[0] != b"ack":
+            self.redis.in_flight.popleft()
+
+    def issue_reads(self) -> None:
+        self.issued += self.hub.requests_to_send()
+
+    def run_read(self) -> None:
+        if self.issued:
+            request = self.issued.pop(0)
+            self.reads.append((request, self.redis.read(request)))
+
+    def fail_read(self) -> None:
+        if self.issued:
+            self.hub.history_failed(self.issued.pop(0), self.now)
+
+    def receive_read(self) -> None:
+        if self.reads:
+            request, page = self.reads.pop(0)
+            self.hub.receive_history(request, page, self.now)
+
+    def trim(self) -> None:
+        self.redis.trim(2)
+
+    def trim_all(self) -> None:
+        self.redis.trim(0)
+
+    def flush(self) -> None:
+        self.redis.flush()
+
+    def roll_back(self) -> None:
+        # A failover: the connection to the old master is lost as well.
+        self.redis.roll_back(2)
+        self.drop_listener()
+
+    def rewrite(self) -> None:
+        """The same positions get other events, while the connection stands."""
+        self.redis.roll_back(1)
+        self.redis.send()
+
+    def expire(self) -> None:
+        self.may_begin_anew = True
+        self.advance(self.redis.history_ttl + 1)
+
+    def wait(self) -> None:
+        self.advance(0.3)
+
+    def new_client(self) -> None:
+        self.clients.append(Client(self))
+        self.clients[-1].connect()
+
+    def new_replaying_client(self) -> None:
+        self.clients.append(Client(self, replay="all"))
+        self.clients[-1].connect()
+
+    def reconnect_one(self) -> None:
+        if self.clients:
+            client = self.clients.pop(0)
+            self.clients.append(client)
+            client.disconnect()
+            client.connect()
+
+    def take_one(self) -> None:
+        if self.clients:
+            client = self.clients.pop(0)
+            self.clients.append(client)
+            client.take()
+
+    def settle(self) -> None:
+        """No more faults: everything that is under way arrives, and time passes."""
+        for _ in range(30):
+            self.connect_listener()
+            for _ in range(6):
+                self.run_commands()
+                while self.redis.in_flight:
+                    self.hear()
+                self.issue_reads()
+                while self.issued:
+                    self.run_read()
+                while self.reads:
+                    self.receive_read()
+                for client in self.clients:
+                    client.connect()
+                    client.take()
+            self.advance(0.5)
+
+
+ACTIONS = [
+    *["send"] * 4,
+    *["hear"] * 3,
+    *["run_commands", "issue_reads", "run_read", "receive_read", "take_one"] * 3,
+    "connect_listener",
+    "connect_listener",
+    "drop_listener",
+    "swallow",
+    "fail_read",
+    "wait",
+    "new_client",
+    "new_replaying_client",
+    "reconnect_one",
+]
+
+
+def _check_settled(world: World) -> None:
+    world.settle()
+    newest = world.redis.log[-1].position.tag if world.redis.log else None
+    for client in world.clients:
+        assert client.is_finished or client.subscriber is not None
+        if newest and client.received and not (client.has_reset or client.is_finished):
+            assert client.received[-1] == newest, "left waiting"
+
+
+def _run(actions: list[str]) -> World:
+    world = World()
+    world.new_client()
+    for action in actions:
+        note(action)
+        getattr(world, action)()
+    _check_settled(world)
+    return world
+
+
+_settings = settings(
+    max_examples=int(os.environ.get("STREAMY_TEST_EXAMPLES", "300")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+
+
+@_settings
+@given(st.lists(st.sampled_from(ACTIONS), min_size=50, max_size=200))
+def test_every_event_once_and_in_order_without_a_reset(actions: list[str]) -> None:
+    world = _run(actions)
+
+    assert [client.resets for client in world.clients] == [0] * len(world.clients)
+
+
+@_settings
+@given(
+    st.lists(st.sampled_from([*ACTIONS, *sorted(HISTORY_FAULTS), "end"]), min_size=50, max_size=200)
+)
+def test_a_reset_before_anything_newer_where_history_is_lost(actions: list[str]) -> None:
+    _run(actions)
+
+
+@_settings
+@given(st.lists(st.sampled_from([*ACTIONS, "end"]), min_size=40, max_size=120))
+def test_all_that_were_connected_agree_on_the_end(actions: list[str]) -> None:
+    world = _run(actions)
+    world.end()
+    world.settle()
+
+    assert all(client.is_finished for client in world.clients)
+
+
+@_settings
+@given(st.integers(2, 6), st.lists(st.sampled_from(ACTIONS), min_size=20, max_size=60))
+def test_everybody_sees_what_is_sent_after_the_faults(count: int, actions: list[str]) -> None:
+    world = _run(actions)
+    tags = [world.redis.send() for _ in range(count)]
+    world.settle()
+
+    for client in world.clients:
+        assert client.received[-count:] == tags
+
+
+@_settings
+@given(st.lists(st.sampled_from([*ACTIONS, "expire"]), min_size=40, max_size=120))
+def test_a_log_that_expires_by_itself_is_no_gap_for_who_is_connected(actions: list[str]) -> None:
+    world = _run([a for a in actions if a != "reconnect_one"])
+
+    for client in world.clients:
+        if client.subscriber is not None and "swallow" not in actions:
+            assert client.resets == 0 or "drop_listener" in actions or "fail_read" in actions
