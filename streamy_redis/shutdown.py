@@ -16,36 +16,36 @@ from typing import Any
 
 __all__ = ["ShutdownWatch"]
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-# The handlers that were there before ours, by signal.
-_chained: dict[int, Callable[[int, FrameType | None], Any]] = {}
+# The handler of SIGTERM that was there before ours, and how often ours was called.
+_chained: Callable[[int, FrameType | None], Any] | None = None
 _received = 0
 
 
 def _receive(signum: int, frame: FrameType | None) -> None:
     global _received
     _received += 1
-    _chained[signum](signum, frame)
+    assert _chained is not None
+    _chained(signum, frame)
 
 
 def _chain() -> None:
-    """Puts our handler in front of the server's. Without one, the signal ends the process."""
+    """Puts our handler in front of the server's. Without one, the signal ends the process.
+
+    Not so for SIGINT: asyncio.run() gives it a handler that it has to find again.
+    """
+    global _chained
     if threading.current_thread() is not threading.main_thread():
         return
-    for signum in _SIGNALS:
-        handler = signal.getsignal(signum)
-        if callable(handler) and handler not in (_receive, signal.default_int_handler):
-            _chained[signum] = handler
-            signal.signal(signum, _receive)
+    handler = signal.getsignal(signal.SIGTERM)
+    if callable(handler) and handler is not _receive:
+        _chained = handler
+        signal.signal(signal.SIGTERM, _receive)
 
 
 def _server() -> object:
     """The server or worker whose method handles SIGTERM, if it is one."""
     handler = signal.getsignal(signal.SIGTERM)
-    if handler is _receive:
-        handler = _chained[signal.SIGTERM]
-    return getattr(handler, "__self__", None)
+    return getattr(_chained if handler is _receive else handler, "__self__", None)
 
 
 def _has_stopped(server: object) -> bool:

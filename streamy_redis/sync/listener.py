@@ -106,6 +106,11 @@ class Listener:
             if thread is not threading.current_thread():
                 thread.join(timeout=READ_TIMEOUT)
 
+    def abandon(self) -> None:
+        """In a fork: closes the inherited end of the parent's connection, which it keeps."""
+        if self._channels is not None:
+            self._channels.close()
+
     # Threads
 
     def _start(self) -> None:

@@ -297,6 +297,8 @@ class StreamManager:
         pid = os.getpid()
         process = self._processes.get(pid)
         if process is None:
+            for inherited in [each for each in list(self._processes) if each != pid]:
+                self._processes.pop(inherited).abandon()
             source = self._source or self._app_url or url_from_environment()
             # One call that no other thread can split: the first to come wins.
             process = self._processes.setdefault(pid, _Process(source, self._config))
@@ -334,6 +336,10 @@ class _Process:
     def close(self) -> None:
         self.listener.close()
         self._pool.disconnect()
+
+    def abandon(self) -> None:
+        """Gives up what a fork has inherited; the pool drops its own connections by itself."""
+        self.listener.abandon()
 
 
 def _checked(source: Any) -> str | redis.Redis | None:

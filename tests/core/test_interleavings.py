@@ -116,7 +116,7 @@ class World:
             check_jitter=0.3,
             linger=2.0,
             retry_read=0.5,
-            max_recent=4,
+            max_recent=2,
             max_recent_bytes=10_000,
         )
         self.is_connected = False
@@ -209,7 +209,7 @@ class World:
 
     def rewrite(self) -> None:
         """The same positions get other events, while the connection stands."""
-        self.redis.roll_back(1)
+        self.redis.roll_back(2)
         self.redis.send()
 
     def expire(self) -> None:
