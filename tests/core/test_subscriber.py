@@ -1,0 +1,219 @@
+"""One subscriber: its first block, its bounds, its keep-alives and deadlines."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamy_redis.core.event import KEEP_ALIVE
+from streamy_redis.core.history import HistoryPage
+from streamy_redis.core.publication import Position, Publication
+from streamy_redis.core.subscriber import CloseReason, Limits, Pacing, State, Subscriber
+from tests.core.redis_model import RedisModel
+
+LIMITS = Limits(max_backlog=3, max_backlog_bytes=200, page_events=10, cursor_ttl=600.0)
+PACING = Pacing(retry=1500, keep_alive_interval=15.0, write_timeout=30.0, ends_at=1e9)
+
+
+class _Writer:
+    def wake(self) -> None:
+        pass
+
+
+def _subscriber(
+    *, cursor: Position | None = None, event_name: str | None = None, pacing: Pacing | None = PACING
+) -> Subscriber:
+    return Subscriber(
+        "s",
+        _Writer(),
+        LIMITS,
+        cursor=cursor,
+        replay=0,
+        event_name=event_name,
+        pacing=pacing,
+        now=0.0,
+    )
+
+
+def _live(**arguments: object) -> Subscriber:
+    subscriber = _subscriber(**arguments)
+    subscriber.receive_history(_page(RedisModel(), subscriber), 0.0)
+    subscriber.enter_live()
+    subscriber.take(0.0)
+    subscriber.take(0.0)
+    return subscriber
+
+
+def _page(redis: RedisModel, subscriber: Subscriber) -> HistoryPage:
+    return redis.read(subscriber.request())
+
+
+def _publication(seq: int, size: int = 1) -> Publication:
+    frame = b"id: 1800000000000000-%d-%08x\ndata: %b\n\n" % (seq, seq, b"x" * size)
+    publication = Publication.parse(frame)
+    assert publication is not None
+    return publication
+
+
+def test_first_block_is_one_with_retry_in_front_of_the_cursor():
+    subscriber = _subscriber()
+
+    subscriber.receive_history(_page(RedisModel(), subscriber), 0.0)
+
+    block = b"".join(subscriber.take(0.0).frames)
+    assert block.startswith(b"retry: 1500\nid: 1800000000000001-0-0\nevent: stream-open\n")
+    assert block.count(b"\n\n") == 1
+
+
+def test_keep_alives_stand_inside_the_open_first_block_until_redis_answers():
+    subscriber = _subscriber()
+
+    assert subscriber.take(0.0).frames == [b"retry: 1500\n"]
+    subscriber.take(0.0)
+    subscriber.tick(15.0)
+    assert subscriber.take(15.0).frames == [KEEP_ALIVE]
+
+    subscriber.receive_history(_page(RedisModel(), subscriber), 16.0)
+    assert subscriber.take(16.0).frames[0].startswith(b"id: ")
+
+
+def test_keeps_alive_only_who_was_idle():
+    subscriber = _live()
+    subscriber.receive(_publication(1))
+    subscriber.take(10.0)
+    subscriber.take(10.0)
+
+    reason, due = subscriber.tick(15.0)
+
+    assert (reason, due) == (None, 25.0)
+    assert subscriber.take(15.0).frames == []
+
+
+def test_ends_when_a_write_takes_too_long():
+    subscriber = _live()
+    subscriber.receive(_publication(1))
+    subscriber.take(1.0)
+
+    assert subscriber.tick(30.9)[0] is None
+    assert subscriber.tick(31.0)[0] is CloseReason.TIMEOUT
+
+
+def test_ends_when_nobody_comes_for_its_frames():
+    subscriber = _live()
+    subscriber.receive(_publication(1))
+
+    assert subscriber.tick(44.0)[0] is None
+    assert subscriber.tick(45.0)[0] is CloseReason.TIMEOUT
+
+
+def test_looks_again_only_in_the_future():
+    subscriber = _live()
+    subscriber.receive(_publication(1))
+
+    _, due = subscriber.tick(20.0)
+
+    assert due > 20.0
+
+
+def test_ends_at_its_age():
+    pacing = Pacing(retry=1, keep_alive_interval=15.0, write_timeout=30.0, ends_at=100.0)
+    subscriber = _live(pacing=pacing)
+
+    assert subscriber.tick(100.0)[0] is CloseReason.LIFETIME
+
+
+def test_refuses_more_events_than_its_backlog_holds():
+    subscriber = _live()
+
+    assert [subscriber.receive(_publication(n)) for n in range(1, 5)] == [True, True, True, False]
+
+
+def test_refuses_more_bytes_than_its_backlog_holds():
+    subscriber = _live()
+
+    assert subscriber.receive(_publication(1, size=100))
+    assert not subscriber.receive(_publication(2, size=100))
+
+
+def test_one_frame_always_fits():
+    subscriber = _live()
+
+    assert subscriber.receive(_publication(1, size=10_000))
+
+
+def test_counts_live_frames_only():
+    redis = RedisModel()
+    for _ in range(9):
+        redis.send()
+    subscriber = Subscriber(
+        "s", _Writer(), LIMITS, cursor=None, replay="all", event_name=None, pacing=None, now=0.0
+    )
+
+    subscriber.receive_history(_page(redis, subscriber), 0.0)
+    subscriber.enter_live()
+
+    assert subscriber.receive(_publication(10))
+    assert len(subscriber.take(0.0).frames) == 10
+
+
+def test_an_abrupt_end_drops_what_is_unsent():
+    subscriber = _live()
+    subscriber.receive(_publication(1))
+
+    subscriber.close(CloseReason.OVERFLOW)
+
+    assert subscriber.take(0.0) == ([], CloseReason.OVERFLOW)
+
+
+def test_any_other_end_sends_it_first():
+    subscriber = _live()
+    subscriber.receive(_publication(1))
+
+    subscriber.close(CloseReason.SHUTDOWN)
+
+    assert subscriber.take(0.0) == ([_publication(1).frame], CloseReason.SHUTDOWN)
+
+
+def test_the_first_reason_stays():
+    subscriber = _live()
+    subscriber.close(CloseReason.END)
+    subscriber.close(CloseReason.DISCONNECT)
+
+    assert (subscriber.state, subscriber.closed) == (State.CLOSED, CloseReason.END)
+
+
+def test_names_only_what_was_sent_without_a_name():
+    subscriber = _live(event_name="chat")
+    named = Publication.parse(b"id: 1800000000000000-2-0123abcd\nevent: own\ndata: y\n\n")
+    assert named is not None
+    subscriber.receive(_publication(1))
+    subscriber.receive(named)
+
+    first, second = subscriber.take(0.0).frames
+
+    assert first == b"id: 1800000000000000-1-00000001\nevent: chat\ndata: x\n\n"
+    assert second == named.frame
+
+
+def test_resuming_at_the_end_has_nothing_to_say():
+    redis = RedisModel()
+    redis.send(is_end=True)
+    subscriber = _subscriber(cursor=redis.log[-1].position)
+
+    subscriber.receive_history(_page(redis, subscriber), 0.0)
+
+    assert (subscriber.closed, subscriber.start) == (CloseReason.END, None)
+
+
+@pytest.mark.parametrize("replay", [0, 1, "all"])
+def test_a_newcomer_to_an_ended_stream_gets_replay_and_end(replay: int | str):
+    redis = RedisModel()
+    redis.send()
+    redis.send(is_end=True)
+    subscriber = Subscriber(
+        "s", _Writer(), LIMITS, cursor=None, replay=replay, event_name=None, pacing=None, now=0.0
+    )
+
+    subscriber.receive_history(_page(redis, subscriber), 0.0)
+
+    assert subscriber.closed is CloseReason.END
+    assert len(subscriber.take(0.0).frames) == (1 if replay == 0 else 2)
