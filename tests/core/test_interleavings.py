@@ -240,26 +240,31 @@ class World:
             self.clients.append(client)
             client.take()
 
+    def pump(self) -> None:
+        """Everything that is under way arrives."""
+        self.connect_listener()
+        self.run_commands()
+        while self.redis.in_flight:
+            self.hear()
+        self.issue_reads()
+        while self.issued:
+            self.run_read()
+        while self.reads:
+            self.receive_read()
+        for client in self.clients:
+            client.connect()
+            client.take()
+
     def settle(self) -> None:
-        """No more faults: everything that is under way arrives, and time passes."""
+        """No more faults: everything arrives, and time passes."""
         for _ in range(30):
-            self.connect_listener()
             for _ in range(6):
-                self.run_commands()
-                while self.redis.in_flight:
-                    self.hear()
-                self.issue_reads()
-                while self.issued:
-                    self.run_read()
-                while self.reads:
-                    self.receive_read()
-                for client in self.clients:
-                    client.connect()
-                    client.take()
+                self.pump()
             self.advance(0.5)
 
 
 ACTIONS = [
+    *["pump"] * 4,
     *["send"] * 4,
     *["hear"] * 3,
     *["run_commands", "issue_reads", "run_read", "receive_read", "take_one"] * 3,
