@@ -54,6 +54,7 @@ class Listener:
         self._history = HistoryReader(pool, config)
         self._task: asyncio.Task[None] | None = None
         self._is_closing = False
+        self._shutdown: ShutdownWatch | None = None
         self._has_requests = anyio.Event()
         # While connected.
         self._channels: _Channels | None = None
@@ -99,12 +100,17 @@ class Listener:
             task.cancel()
             await asyncio.wait([task])
 
+    def watch_shutdown(self) -> None:
+        """Watches for the server's shutdown, which may come before the first stream."""
+        if self._shutdown is None:
+            self._shutdown = ShutdownWatch()
+
     # Tasks
 
     def _start(self) -> None:
         """Starts the tasks, once."""
         if self._task is None and not self._is_closing:
-            self._shutdown = ShutdownWatch()
+            self.watch_shutdown()
             # Not in the context of the request that happens to be the first.
             self._task = asyncio.get_running_loop().create_task(
                 self._run(), name="streamy-redis-listener", context=contextvars.Context()
@@ -131,7 +137,7 @@ class Listener:
         while True:
             await anyio.sleep(TICK_INTERVAL)
             now = time.monotonic()
-            if self._shutdown.is_stopping():
+            if self._shutdown is not None and self._shutdown.is_stopping():
                 self._hub.close(now)
             self._hub.tick(now)
             self._drain()

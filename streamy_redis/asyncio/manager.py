@@ -246,6 +246,7 @@ class AsyncStreamManager:
             await loop.close()
 
     async def __aenter__(self) -> AsyncStreamManager:
+        self._loop.listener.watch_shutdown()
         return self
 
     async def __aexit__(

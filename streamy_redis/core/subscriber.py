@@ -360,16 +360,19 @@ class Subscriber:
         if self.writing_since is not None:
             due = self.writing_since + pacing.write_timeout
             return (CloseReason.TIMEOUT, now) if now >= due else (None, min(due, pacing.ends_at))
-        due = self._written_at + pacing.keep_alive_interval
+        next_look = min(
+            now + pacing.keep_alive_interval, now + pacing.write_timeout, pacing.ends_at
+        )
+        keep_alive_at = self._written_at + pacing.keep_alive_interval
         if self._backlog:
-            # Nobody comes for it: a response that its server has forgotten.
-            due += pacing.write_timeout
-            return (CloseReason.TIMEOUT, now) if now >= due else (None, min(due, pacing.ends_at))
-        if now >= due:
+            # If nobody comes for it: a response that its server has forgotten.
+            is_forgotten = now >= keep_alive_at + pacing.write_timeout
+            return (CloseReason.TIMEOUT if is_forgotten else None), next_look
+        if now >= keep_alive_at:
             self._backlog.append(KEEP_ALIVE)
             self._written_at = now
-            due = now + pacing.keep_alive_interval
-        return None, min(due, now + pacing.write_timeout, pacing.ends_at)
+            return None, next_look
+        return None, min(keep_alive_at, next_look)
 
     @property
     def has_backlog(self) -> bool:
