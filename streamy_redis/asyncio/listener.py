@@ -32,7 +32,7 @@ from ..core.hub import Commands
 from ..core.publication import Publication
 from ..core.subscriber import CloseReason, Outgoing, Subscriber
 from ..keys import Keys
-from ..shutdown import ShutdownWatch
+from ..server import ServerWatch
 from .history import HistoryReader
 
 __all__ = ["Listener"]
@@ -54,7 +54,7 @@ class Listener:
         self._history = HistoryReader(pool, config)
         self._task: asyncio.Task[None] | None = None
         self._is_closing = False
-        self._shutdown: ShutdownWatch | None = None
+        self._server: ServerWatch | None = None
         self._has_requests = anyio.Event()
         # While connected.
         self._channels: _Channels | None = None
@@ -100,17 +100,17 @@ class Listener:
             task.cancel()
             await asyncio.wait([task])
 
-    def watch_shutdown(self) -> None:
+    def watch_server(self) -> None:
         """Watches for the server's shutdown, which may come before the first stream."""
-        if self._shutdown is None:
-            self._shutdown = ShutdownWatch()
+        if self._server is None:
+            self._server = ServerWatch()
 
     # Tasks
 
     def _start(self) -> None:
         """Starts the tasks, once."""
         if self._task is None and not self._is_closing:
-            self.watch_shutdown()
+            self.watch_server()
             # Not in the context of the request that happens to be the first.
             self._task = asyncio.get_running_loop().create_task(
                 self._run(), name="streamy-redis-listener", context=contextvars.Context()
@@ -137,7 +137,7 @@ class Listener:
         while True:
             await anyio.sleep(TICK_INTERVAL)
             now = time.monotonic()
-            if self._shutdown is not None and self._shutdown.is_stopping():
+            if self._server is not None and self._server.is_stopping():
                 self._hub.close(now)
             self._hub.tick(now)
             self._drain()
@@ -152,6 +152,8 @@ class Listener:
         """Passes on what the hub has decided."""
         self._is_draining = False
         for subscriber in self._hub.subscribers_to_flush():
+            if subscriber.closed is not None:
+                _log.debug("a response of %r ended: %s", subscriber.stream_id, subscriber.closed)
             subscriber.writer.wake()
         if self._hub.has_requests:
             self._has_requests.set()

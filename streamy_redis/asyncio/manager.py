@@ -246,7 +246,7 @@ class AsyncStreamManager:
             await loop.close()
 
     async def __aenter__(self) -> AsyncStreamManager:
-        self._loop.listener.watch_shutdown()
+        self._loop.listener.watch_server()
         return self
 
     async def __aexit__(

@@ -31,7 +31,7 @@ from ..core.history import HistoryPage, HistoryRequest
 from ..core.hub import Commands
 from ..core.subscriber import CloseReason, Outgoing, Subscriber
 from ..keys import Keys
-from ..shutdown import ShutdownWatch
+from ..server import ServerWatch
 from .history import HistoryReader
 
 __all__ = ["Listener"]
@@ -60,6 +60,7 @@ class Listener:
         # While connected.
         self._channels: _Channels | None = None
         self._has_lost = False
+        self._has_warned = False
         # Streams whose log can't be read now.
         self._unreadable: set[str] = set()
 
@@ -76,6 +77,8 @@ class Listener:
             self._start()
             is_added = self._hub.add(subscriber, time.monotonic())
         self._drain()
+        if subscriber.is_response and not self._has_warned:
+            self._warn_of_threads()
         return is_added
 
     def take(self, subscriber: Subscriber) -> Outgoing:
@@ -117,7 +120,7 @@ class Listener:
         """Starts the threads, once. Called under the lock."""
         if self._threads or self._closing.is_set():
             return
-        self._shutdown = ShutdownWatch()
+        self._server = ServerWatch()
         for name, loop in (
             ("listener", self._listen),
             ("history", self._read_history),
@@ -139,13 +142,23 @@ class Listener:
 
     def _tick(self) -> None:
         while not self._closing.wait(TICK_INTERVAL):
-            is_stopping = self._shutdown.is_stopping()
+            is_stopping = self._server.is_stopping()
             with self._lock:
                 now = time.monotonic()
                 if is_stopping:
                     self._hub.close(now)
                 self._hub.tick(now)
             self._drain()
+
+    def _warn_of_threads(self) -> None:
+        limit = self._server.response_limit()
+        if limit is not None and len(self._hub) >= limit:
+            self._has_warned = True
+            _log.warning(
+                "%d open stream(s) take every thread of this gunicorn worker, which answers "
+                "nothing else meanwhile: use -k gevent, or more --threads",
+                len(self._hub),
+            )
 
     def _drain(self) -> None:
         """Passes on what the hub has decided."""
@@ -154,6 +167,8 @@ class Listener:
             has_requests = self._hub.has_requests
             has_commands = self._hub.has_commands
         for subscriber in subscribers:
+            if subscriber.closed is not None:
+                _log.debug("a response of %r ended: %s", subscriber.stream_id, subscriber.closed)
             subscriber.writer.wake()
         if has_requests:
             self._has_requests.set()

@@ -1,9 +1,9 @@
-"""Shutdown: how a process learns that its server is stopping while streams are open.
+"""The server: what a process can tell of the one that it runs in.
 
-No server tells an endless response that it has to end; each waits for it instead. Two ways,
-neither of which changes the server: the handler of SIGTERM is chained where that is allowed (in
-the main thread, over a handler of the server's), and the server behind that handler is looked at,
-which also shows a worker that is being recycled.
+Above all, whether it is stopping. No server tells an endless response that it has to end; each
+waits for it instead. Two ways, neither of which changes the server: the handler of SIGTERM is
+chained where that is allowed (in the main thread, over a handler of the server's), and the server
+behind that handler is looked at, which also shows a worker that is being recycled.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-__all__ = ["ShutdownWatch"]
+__all__ = ["ServerWatch"]
 
 # The handler of SIGTERM that was there before ours, and how often ours was called.
 _chained: Callable[[int, FrameType | None], Any] | None = None
@@ -61,13 +61,23 @@ def _has_stopped(server: object) -> bool:
     return any(not each.is_serving() for each in listening)
 
 
-class ShutdownWatch:
-    """Tells one listener whether the server has begun to stop since the watch began."""
+class ServerWatch:
+    """One listener's view of its server. Cheap to ask, from any thread."""
 
     def __init__(self) -> None:
         _chain()
         self._received = _received
 
     def is_stopping(self) -> bool:
-        """Cheap enough to ask several times a second, from any thread."""
+        """Whether the server has begun to stop since the watch began."""
         return _received != self._received or _has_stopped(_server())
+
+    def response_limit(self) -> int | None:
+        """How many responses gunicorn's worker serves at a time, where each takes a thread."""
+        server = _server()
+        kind = type(server).__name__
+        if kind == "SyncWorker":
+            return 1
+        if kind == "ThreadWorker":
+            return int(server.cfg.threads)  # type: ignore[attr-defined]
+        return None
