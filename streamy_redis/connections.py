@@ -45,10 +45,21 @@ _SCHEMES = ("redis://", "rediss://", "unix://")
 _NOT_OURS = re.compile(
     r"retry.*|maint_.*|maintenance_.*|orig_.*|himport_.*|event_dispatcher|cache.*"
 )
-# Errors that pass by themselves; any other reply of the server stays until somebody acts.
-_PASSING = re.compile(
-    r"\b(LOADING|BUSY|OOM|MISCONF|READONLY|MASTERDOWN|NOREPLICAS|TRYAGAIN|CLUSTERDOWN)\b"
-    r"|max number of clients"
+# Errors that pass by themselves; any other reply of the server stays until somebody acts. For
+# some redis-py has a class, and cuts the code off; for others, and inside a script, it has none.
+_PASSING_ERRORS = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.exceptions.InvalidResponse,
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.MasterDownError,
+    redis.exceptions.ClusterDownError,
+    redis.exceptions.TryAgainError,
+    OSError,
+)
+_PASSING_CODES = re.compile(
+    r"\b(BUSY|OOM|MISCONF|READONLY|NOREPLICAS)\b|max number of clients reached"
 )
 
 _log = logging.getLogger("streamy_redis.connections")
@@ -107,14 +118,12 @@ def is_passing(error: Exception) -> bool:
     """Whether trying again can help: Redis is away, busy, full or starting."""
     if isinstance(error, redis.AuthenticationError | redis.exceptions.AuthorizationError):
         return False
-    if isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError):
-        return True
-    return bool(_PASSING.search(str(error)))
+    return isinstance(error, _PASSING_ERRORS) or bool(_PASSING_CODES.search(str(error)))
 
 
 def refusal(action: str, key: str, error: Exception) -> str:
     """What a person reads when Redis couldn't be reached or refused."""
-    return f"could not {action} (key {key!r}): {type(error).__name__}: {error}"
+    return f"could not {action} (key {key!r}): {str(error) or 'no answer in time'}"
 
 
 def _settings(given: Mapping[str, Any], timeout: float) -> dict[str, Any]:
