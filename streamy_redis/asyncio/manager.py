@@ -188,7 +188,11 @@ class AsyncStreamManager:
         Raises:
             InvalidEvent, ValueError, TypeError: any other argument breaks a rule.
         """
-        from ..adapters.starlette import StreamResponse, refuse_stream_id
+        try:
+            from ..adapters.starlette import StreamResponse, refuse_stream_id
+        except ModuleNotFoundError as exc:
+            message = "get_stream() needs an extra: pip install 'streamy-redis[starlette]'"
+            raise ImportError(message) from exc
 
         name = validate_event_name(event_name)
         replay = validate_replay(replay)

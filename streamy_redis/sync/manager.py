@@ -224,7 +224,11 @@ class StreamManager:
         Raises:
             InvalidEvent, ValueError, TypeError: any other argument breaks a rule.
         """
-        from ..adapters.flask import StreamResponse, refuse_stream_id
+        try:
+            from ..adapters.flask import StreamResponse, refuse_stream_id
+        except ModuleNotFoundError as exc:
+            message = "get_stream() needs an extra: pip install 'streamy-redis[flask]'"
+            raise ImportError(message) from exc
 
         name = validate_event_name(event_name)
         replay = validate_replay(replay)

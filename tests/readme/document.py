@@ -1,0 +1,87 @@
+"""The README as its readers see it: blocks of code, tables, links, commands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["EXAMPLES", "README", "ROOT", "Block", "anchors", "blocks", "command", "links", "table"]
+
+ROOT = Path(__file__).parent.parent.parent
+EXAMPLES = ROOT / "docs" / "examples"
+README = (ROOT / "README.md").read_text()
+
+_FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_EXAMPLE = re.compile(r"\]\((docs/examples/[^)]+)\)")
+_LINK = re.compile(r'\]\(([^)\s]+)\)|(?:src|srcset|href)="([^"]+)"')
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block, and the example that the text above it links to."""
+
+    language: str
+    text: str
+    path: Path | None
+
+    def __str__(self) -> str:
+        return self.path.name if self.path else self.text.partition("\n")[0]
+
+    @property
+    def after(self) -> str:
+        """The text; of a diff, what it leads to."""
+        if self.language != "diff":
+            return self.text
+        kept = [line for line in self.text.splitlines() if not line.startswith("-")]
+        return "".join(f"{line[1:]}\n" for line in kept)
+
+
+def _find_blocks() -> Iterator[Block]:
+    end = 0
+    names: list[str] = []
+    for found in _FENCE.finditer(README):
+        names += _EXAMPLE.findall(README[end : found.start()])
+        end = found.end()
+        language, text = found.groups()
+        is_command = language == "sh"
+        yield Block(language, text, ROOT / names.pop(0) if names and not is_command else None)
+    assert not names, f"linked, but not shown: {names}"
+
+
+def blocks() -> list[Block]:
+    return list(_find_blocks())
+
+
+def links() -> list[str]:
+    """Where the README points to, images included."""
+    text = _FENCE.sub("", README)
+    return [link or source for link, source in _LINK.findall(text)]
+
+
+def anchors() -> list[str]:
+    """Of the headings, as GitHub makes them."""
+    plain = [re.sub(r"[^\w\- ]", "", heading).lower() for heading in _HEADING.findall(README)]
+    return [heading.replace(" ", "-") for heading in plain]
+
+
+def table(header: str) -> list[list[str]]:
+    """The rows under the header that begins with this word."""
+    lines = README.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith(f"| {header} |"))
+    rows = []
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split(" | ")])
+    return rows
+
+
+def command(ending: str) -> str:
+    """The line of a block of commands that ends so."""
+    lines = [
+        line for block in blocks() if block.language == "sh" for line in block.text.split("\n")
+    ]
+    return next(line for line in lines if line.endswith(ending))

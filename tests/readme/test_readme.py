@@ -1,0 +1,159 @@
+"""What the README shows is what is there: code, defaults, signatures, extras, files."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import json
+import os
+import re
+import tomllib
+from typing import Any
+
+import pytest
+from flask import Flask
+
+import streamy_redis
+from streamy_redis import AsyncStreamManager, StreamConfig, StreamManager
+
+from .document import EXAMPLES, README, ROOT, Block, anchors, blocks, command, links, table
+
+SHOWN = [block for block in blocks() if block.language != "sh"]
+MOST_LINES = {"flask_app.py": 12, "starlette_app.py": 12, "job.py": 5, "page.html": 5}
+CONFIG = {row[0].strip("`"): row for row in table("field")}
+
+
+@pytest.mark.parametrize("block", SHOWN, ids=str)
+def test_shows_the_example_as_it_is(block: Block):
+    assert block.path is not None, "code without a file that a test runs"
+    assert block.after == block.path.read_text()
+
+
+def test_shows_every_example_once():
+    files = {p for p in EXAMPLES.rglob("*") if p.suffix in (".py", ".html")}
+
+    assert sorted(str(block.path) for block in SHOWN) == sorted(map(str, files))
+
+
+@pytest.mark.parametrize(("name", "most"), MOST_LINES.items(), ids=MOST_LINES)
+def test_the_first_examples_are_short(name: str, most: int):
+    [shown] = [block for block in SHOWN if str(block) == name]
+
+    assert len(shown.text.splitlines()) <= most
+
+
+@pytest.mark.parametrize("link", sorted(set(links())))
+def test_a_link_leads_somewhere(link: str):
+    if link.startswith("https://"):
+        return
+    path, _, anchor = link.partition("#")
+    assert (ROOT / path).exists()
+    assert not anchor or anchor in anchors()
+
+
+@pytest.mark.parametrize("name", ["board-light.png", "board-dark.png"])
+def test_a_picture_is_a_small_png(name: str):
+    content = (ROOT / "docs" / name).read_bytes()
+
+    assert content.startswith(b"\x89PNG")
+    assert len(content) < 250_000
+
+
+@pytest.mark.parametrize("script", re.findall(r"scripts/\w+|\.ci/run", README))
+def test_a_script_can_be_run(script: str):
+    assert os.access(ROOT / script, os.X_OK)
+
+
+def test_the_table_has_every_field_in_the_order_of_stream_config():
+    assert list(CONFIG) == [field.name for field in dataclasses.fields(StreamConfig)]
+
+
+@pytest.mark.parametrize("field", [f for f in CONFIG if f != "json_encoder"])
+def test_a_field_has_the_default_that_is_shown(field: str):
+    shown = ast.literal_eval(CONFIG[field][1].strip("`"))
+    true = getattr(StreamConfig(), field)
+
+    assert (shown, type(shown)) == (true, type(true))
+
+
+def test_the_default_encoder_writes_compact_json():
+    assert CONFIG["json_encoder"][1] == "compact JSON"
+    assert StreamConfig().json_encoder({"a": [1, "ü"]}) == '{"a":[1,"ü"]}'
+
+
+@pytest.mark.parametrize("field", CONFIG)
+def test_a_field_is_a_setting_of_flask_that_wins(field: str):
+    value: Any = {"prefix": "p", "retry_interval": (2, 4), "json_encoder": json.dumps}.get(field, 7)
+
+    config = StreamConfig().with_settings({f"STREAMY_{field.upper()}": value})
+
+    assert getattr(config, field) == value
+
+
+def test_a_setting_that_is_no_field_is_an_error():
+    app = Flask(__name__)
+    app.config["STREAMY_HISTORY_LENGHT"] = 200
+
+    with pytest.raises(ValueError, match="STREAMY_HISTORY_LENGHT"):
+        StreamManager(app=app)
+
+
+def test_the_environment_variables_are_those_that_the_package_reads():
+    shown = {row[0].strip("`") for row in table("environment variable")}
+    source = "".join(p.read_text() for p in (ROOT / "streamy_redis").rglob("*.py"))
+
+    assert shown == set(re.findall(r'os\.environ(?:\.get\(|\[)"(\w+)"', source))
+
+
+@pytest.mark.parametrize("row", table("method"), ids=lambda row: row[0].partition("(")[0])
+def test_a_method_has_the_signature_that_is_shown(row: list[str]):
+    names = re.findall(r"`(\w+)\((.*?)\)`", row[0])
+    for name, parameters in names:
+        managers = [m for m in (StreamManager, AsyncStreamManager) if hasattr(m, name)]
+        assert len(managers) == 3 - len(names)
+        for manager in managers:
+            assert signature(manager, name) == parameters
+
+
+def signature(manager: type, name: str) -> str:
+    found = inspect.signature(getattr(manager, name))
+    bare = [p.replace(annotation=p.empty) for p in found.parameters.values() if p.name != "self"]
+    text = str(found.replace(parameters=bare, return_annotation=found.empty))
+    return text[1:-1].replace("'", '"')
+
+
+def test_all_public_methods_are_shown():
+    shown = set(re.findall(r"`(\w+)\(", "".join(row[0] for row in table("method"))))
+    public = {n for m in (StreamManager, AsyncStreamManager) for n in vars(m) if n[0] != "_"}
+
+    assert public - shown == {"init_app", "lifespan"}
+    assert all(f"`{name}" in README for name in public)
+
+
+def test_all_errors_are_named():
+    errors = {name for name in streamy_redis.__all__ if name.startswith(("Invalid", "Redis"))}
+
+    assert all(f"`{name}`" in README for name in {*errors, "StreamEnded"})
+
+
+def test_the_extras_install_what_is_shown():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    for_developers = {"demo", "test", "check"}
+    shown = {row[0].strip("`"): set(row[1].split(", ")) for row in table("extra")}
+
+    assert shown == {
+        name: {re.split(r"[\[><=]", requirement)[0] for requirement in requirements}
+        for name, requirements in extras.items()
+        if name not in for_developers
+    }
+
+
+@pytest.mark.parametrize("app", ["flask_app", "starlette_app"])
+def test_the_install_command_has_what_the_server_needs(app: str):
+    server = command(f" {app}:app").split()[0]
+    [block] = [b for b in blocks() if b.language == "sh" and f" {app}:app" in b.text]
+
+    assert server in block.text.splitlines()[0]
+    assert "STREAMY_REDIS_URL" in block.text
