@@ -17,7 +17,7 @@ Message = tuple[str, Publication | None]
 
 
 class ChannelTable:
-    """The channels of one connection, by their names on the wire (RESP2)."""
+    """The channels of one listener, by their names on the wire (RESP2)."""
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
@@ -50,7 +50,7 @@ class ChannelTable:
             return stream_id, None
         publication = Publication.parse(payload) if kind == b"message" else None
         if publication is None and kind == b"message":
-            self._skip_foreign(stream_id)
+            self.skip_foreign(f"message on the channel of {stream_id!r}")
         return (stream_id, publication) if publication else None
 
     def refused(self, error: Exception) -> None:
@@ -59,9 +59,8 @@ class ChannelTable:
             self._has_seen_refusal = True
             _log.warning("Redis refused a channel, which is tried again: %s", error)
 
-    def _skip_foreign(self, stream_id: str) -> None:
+    def skip_foreign(self, what: str) -> None:
+        """Logs, once, that something which is none of ours was skipped."""
         if not self._has_seen_foreign:
             self._has_seen_foreign = True
-            _log.warning(
-                "skipped a foreign message on the channel of %r; more are not logged", stream_id
-            )
+            _log.warning("skipped a foreign %s; more are not logged", what)

@@ -168,6 +168,7 @@ class StreamConfig:
         return Hub(
             max_subscribers=self.max_subscribers,
             history_ttl=self.history_ttl,
+            cursor_ttl=self._cursor_ttl,
             check_interval=self.position_check_interval,
             check_jitter=CHECK_JITTER,
             linger=LINGER_INTERVAL,
@@ -182,9 +183,13 @@ class StreamConfig:
             max_backlog=self.max_backlog,
             max_backlog_bytes=self.max_backlog_bytes,
             page_events=PAGE_EVENTS,
-            # A cursor made before the first event is older than any life that it can have missed.
-            cursor_ttl=min(self.history_ttl, self.ended_ttl),
+            cursor_ttl=self._cursor_ttl,
         )
+
+    @property
+    def _cursor_ttl(self) -> float:
+        """Seconds within which no life of a stream can come and go unseen."""
+        return min(self.history_ttl, self.ended_ttl)
 
     def pacing(self, now: float, keep_alive_interval: float | None) -> Pacing:
         """The times of a response that opens now.
@@ -227,17 +232,18 @@ def _check_prefix(prefix: object) -> None:
 def _check_count(name: str, value: object, *, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, not {value}")
+    # Redis reads a count as a signed number of 64 bits.
+    if not least <= value < 2**63:
+        raise ValueError(f"{name} must be at least {least} and below 2**63, not {value}")
 
 
 def check_duration(name: str, value: object) -> None:
     """Raises unless value is a duration in seconds: TypeError or ValueError, naming it."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be seconds as int or float, not {type(value).__name__}")
-    # Redis counts in whole milliseconds, and its clock ends at 2**63 of them.
-    if not (math.isfinite(value) and 0.001 <= value <= 1e11):
-        raise ValueError(f"{name} must be between 0.001 and 1e11 seconds, not {value}")
+    # Redis counts in whole milliseconds; threads can't wait longer than 292 years.
+    if not (math.isfinite(value) and 0.001 <= value <= 1e9):
+        raise ValueError(f"{name} must be between 0.001 and 1e9 seconds, not {value}")
 
 
 def _check_interval(name: str, value: object) -> None:

@@ -7,20 +7,23 @@ whose reply was lost, and differ between ``Redis()`` and ``from_url()``.
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 import multiprocessing
 import os
 import re
+import socket
+import struct
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import redis
 import redis.asyncio
 from redis.backoff import NoBackoff
 
-from .config import READ_TIMEOUT, SEND_CONNECTIONS
+from .config import READ_TIMEOUT
 
 if TYPE_CHECKING:
     from fakeredis import FakeServer
@@ -70,33 +73,60 @@ def url_from_environment() -> str:
     return os.environ.get("STREAMY_REDIS_URL") or os.environ.get("REDIS_URL") or DEFAULT_URL
 
 
-def pool(source: str | redis.Redis, *, timeout: float) -> redis.ConnectionPool:
+def pool(source: str | redis.Redis, *, connections: int, timeout: float) -> redis.ConnectionPool:
     """A pool of a manager's own, for threads.
 
     Args:
         source: a URL, or a client whose connection settings are taken over.
-        timeout: seconds for connecting and for each reply.
+        connections: how many it may hold.
+        timeout: seconds that a command may wait, on a connection at hand or a new one.
     """
     given = _pool_of(source)
     return redis.ConnectionPool(
         given.connection_class,
-        max_connections=SEND_CONNECTIONS + 1,
+        max_connections=connections,
         **_settings(given.connection_kwargs, timeout),
+        redis_connect_func=_Greeting(given.connection_kwargs.get("redis_connect_func")),
         retry=redis.retry.Retry(NoBackoff(), 0),
     )
 
 
 def async_pool(
-    source: str | redis.asyncio.Redis, *, timeout: float
+    source: str | redis.asyncio.Redis, *, connections: int, timeout: float
 ) -> redis.asyncio.ConnectionPool:
     """A pool of a manager's own, for one event loop."""
     given = _async_pool_of(source)
     return redis.asyncio.ConnectionPool(
         given.connection_class,
-        max_connections=SEND_CONNECTIONS + 1,
+        max_connections=connections,
         **_settings(given.connection_kwargs, timeout),
+        redis_connect_func=_async_greeting(given.connection_kwargs.get("redis_connect_func")),
         retry=redis.asyncio.retry.Retry(NoBackoff(), 0),
     )
+
+
+class _Greeting:
+    """What is done first on a new connection: the caller's greeting, or redis-py's."""
+
+    def __init__(self, own: Callable[[Any], object] | None) -> None:
+        self._own = own
+
+    def __call__(self, connection: Any) -> None:
+        _linger(connection)
+        if self._own is not None:
+            self._own(connection)
+        else:
+            connection.on_connect()
+
+
+def _async_greeting(own: Callable[[Any], Any] | None) -> Callable[[Any], Awaitable[None]]:
+    async def greet(connection: Any) -> None:
+        _linger(connection)
+        greeting = own(connection) if own is not None else connection.on_connect()
+        if inspect.isawaitable(greeting):
+            await greeting
+
+    return greet
 
 
 def listener_connection(pool: redis.ConnectionPool) -> redis.Connection:
@@ -112,6 +142,21 @@ def async_listener_connection(
     """The same for asyncio. Its reads wait without limit: the listener watches for silence."""
     settings = pool.connection_kwargs | {"socket_timeout": None}
     return pool.connection_class(**settings)
+
+
+def _linger(connection: Any) -> None:
+    """Lets a connection that is given up drop what it has not sent (SO_LINGER, 0 seconds).
+
+    Else the kernel would go on sending a try that timed out, and Redis might carry it out after
+    the retry.
+    """
+    connected: Any = getattr(connection, "_sock", None)
+    writer: Any = getattr(connection, "_writer", None)
+    if connected is None and hasattr(writer, "get_extra_info"):
+        connected = writer.get_extra_info("socket")
+    # memory:// has neither.
+    if hasattr(connected, "setsockopt"):
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def is_passing(error: Exception) -> bool:
@@ -131,11 +176,14 @@ def _settings(given: Mapping[str, Any], timeout: float) -> dict[str, Any]:
     return kept | {
         # Payloads are bytes, whatever the caller's client decodes for itself.
         "decode_responses": False,
+        "encoding": "utf-8",
+        "encoding_errors": "strict",
         # Without pushes of RESP3 every reply is the answer to a command of ours or a message.
         "protocol": 2,
         "health_check_interval": 0,
-        "socket_timeout": timeout,
-        "socket_connect_timeout": min(timeout, READ_TIMEOUT),
+        # Where connecting and the first reply both take all they may, little more than timeout.
+        "socket_timeout": timeout * 0.7,
+        "socket_connect_timeout": timeout * 0.4,
     }
 
 

@@ -16,16 +16,20 @@ from typing import Any
 
 __all__ = ["ServerWatch"]
 
-# The handler of SIGTERM that was there before ours, and how often ours was called.
-_chained: Callable[[int, FrameType | None], Any] | None = None
+# How often SIGTERM came since our handler was put in front of another.
 _received = 0
 
 
-def _receive(signum: int, frame: FrameType | None) -> None:
-    global _received
-    _received += 1
-    assert _chained is not None
-    _chained(signum, frame)
+class _Chain:
+    """Our handler of SIGTERM, in front of the one that was there before."""
+
+    def __init__(self, previous: Callable[[int, FrameType | None], Any]) -> None:
+        self.previous = previous
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        global _received
+        _received += 1
+        self.previous(signum, frame)
 
 
 def _chain() -> None:
@@ -33,19 +37,17 @@ def _chain() -> None:
 
     Not so for SIGINT: asyncio.run() gives it a handler that it has to find again.
     """
-    global _chained
     if threading.current_thread() is not threading.main_thread():
         return
     handler = signal.getsignal(signal.SIGTERM)
-    if callable(handler) and handler is not _receive:
-        _chained = handler
-        signal.signal(signal.SIGTERM, _receive)
+    if callable(handler) and not isinstance(handler, _Chain):
+        signal.signal(signal.SIGTERM, _Chain(handler))
 
 
 def _server() -> object:
     """The server or worker whose method handles SIGTERM, if it is one."""
     handler = signal.getsignal(signal.SIGTERM)
-    return getattr(_chained if handler is _receive else handler, "__self__", None)
+    return getattr(handler.previous if isinstance(handler, _Chain) else handler, "__self__", None)
 
 
 def _has_stopped(server: object) -> bool:

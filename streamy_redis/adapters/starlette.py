@@ -6,6 +6,8 @@ registered. receive() is awaited all the time, since servers tell of a disconnec
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from http import HTTPStatus
 from typing import Protocol
@@ -57,10 +59,12 @@ class StreamResponse(Response):
         self._new_stream = new_stream
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] == "HEAD":
-            await self._finish(send, HTTPStatus.OK, self.raw_headers)
-        else:
-            await self._serve(Headers(scope=scope).get("last-event-id"), receive, send)
+        # Servers of ASGI 2.4 or newer say so that the client has left; there is no one to tell.
+        with contextlib.suppress(OSError):
+            if scope["method"] == "HEAD":
+                await self._finish(send, HTTPStatus.OK, self.raw_headers)
+            else:
+                await self._serve(Headers(scope=scope).get("last-event-id"), receive, send)
         if self.background is not None:
             await self.background()
 
@@ -73,10 +77,12 @@ class StreamResponse(Response):
             return
         try:
             async with anyio.create_task_group() as tasks:
-                stream.abort = tasks.cancel_scope.cancel
+                stream.abort = _abort(receive, tasks.cancel_scope)
                 tasks.start_soon(_watch, receive, tasks.cancel_scope)
                 await self._respond(stream, send)
                 tasks.cancel_scope.cancel()
+        except* OSError:
+            pass
         finally:
             stream.close()
 
@@ -85,14 +91,10 @@ class StreamResponse(Response):
         if stream.has_nothing_to_say:
             await self._finish(send, HTTPStatus.NO_CONTENT, self._untyped_headers())
             return
-        try:
-            await _start(send, self.status_code, self.raw_headers)
-            async for chunk in stream.chunks():
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-        except OSError:
-            # The client has left, as a server of ASGI 2.4 or newer says it.
-            return
+        await _start(send, self.status_code, self.raw_headers)
+        async for chunk in stream.chunks():
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _finish(self, send: Send, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         await _start(send, status, headers)
@@ -104,6 +106,22 @@ class StreamResponse(Response):
 
 async def _start(send: Send, status: int, headers: list[tuple[bytes, bytes]]) -> None:
     await send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+def _abort(receive: Receive, scope: anyio.CancelScope) -> Callable[[], None]:
+    """Cuts off a write to a client that doesn't read.
+
+    uvicorn shows its transport behind receive(): aborted, it drops what is unsent, for which a
+    stopping server would wait otherwise.
+    """
+    transport = getattr(getattr(receive, "__self__", None), "transport", None)
+
+    def abort() -> None:
+        scope.cancel()
+        if isinstance(transport, asyncio.Transport):
+            transport.abort()
+
+    return abort
 
 
 async def _watch(receive: Receive, scope: anyio.CancelScope) -> None:

@@ -49,7 +49,7 @@ class Listener:
 
     def __init__(self, pool: redis.asyncio.ConnectionPool, config: StreamConfig) -> None:
         self._pool = pool
-        self._keys = Keys(config.prefix)
+        self._table = ChannelTable(Keys(config.prefix))
         self._hub = config.new_hub()
         self._history = HistoryReader(pool, config)
         self._task: asyncio.Task[None] | None = None
@@ -61,8 +61,10 @@ class Listener:
         # A drain is scheduled for the end of this turn of the loop.
         self._is_draining = False
         self._has_lost = False
-        # Streams whose log can't be read now.
-        self._unreadable: set[str] = set()
+        # Seconds before the next attempt to connect.
+        self._pause = 0.0
+        # Since the last batch without an error.
+        self._is_unreadable = False
 
     # What streams ask
 
@@ -174,33 +176,35 @@ class Listener:
         pages: list[HistoryPage | Exception]
         try:
             pages = await self._history.read(requests)
-        except (redis.RedisError, OSError) as exc:
+        except Exception as exc:
+            # Whatever it was: a request without an answer would keep its stream waiting for ever.
             pages = [exc] * len(requests)
         now = time.monotonic()
         for request, page in zip(requests, pages, strict=True):
             if isinstance(page, HistoryPage):
-                self._unreadable.discard(request.key.stream_id)
                 self._hub.receive_history(request, page, now)
+                if any(entry.publication is None for entry in page.entries):
+                    self._table.skip_foreign(f"entry in the log of {request.key.stream_id!r}")
             else:
                 self._log_unreadable(request.key.stream_id, page)
                 self._hub.history_failed(request, now)
+        self._is_unreadable = not all(isinstance(page, HistoryPage) for page in pages)
         self._drain()
 
     def _log_unreadable(self, stream_id: str, error: Exception) -> None:
-        if stream_id not in self._unreadable:
-            self._unreadable.add(stream_id)
-            _log.warning("the history of %r can't be read and is tried again: %s", stream_id, error)
+        if not self._is_unreadable:
+            self._is_unreadable = True
+            _log.warning("a history (%r) can't be read and is tried again: %s", stream_id, error)
 
     # The channels
 
     async def _listen(self) -> None:
-        pause, longest = RECONNECT_INTERVAL
+        shortest, longest = RECONNECT_INTERVAL
         while True:
-            channels = _Channels(self._pool, self._keys)
+            channels = _Channels(self._pool, self._table)
             try:
                 with anyio.fail_after(READ_TIMEOUT):
                     await channels.connect()
-                pause = RECONNECT_INTERVAL[0]
                 await self._converse(channels)
             except* (redis.RedisError, OSError) as lost:
                 self._lose(lost.exceptions[0])
@@ -209,19 +213,23 @@ class Listener:
                 self._hub.connection_lost()
                 with anyio.CancelScope(shield=True):
                     await channels.close()
-            await anyio.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(pause * 2, longest)
+            await anyio.sleep(self._pause * random.uniform(0.5, 1.0))
+            self._pause = min(max(self._pause * 2, shortest), longest)
 
     async def _converse(self, channels: _Channels) -> None:
         """Hears the channels until the connection is lost."""
         self._channels = channels
         self._hub.connection_made(time.monotonic())
-        if self._has_lost:
-            self._has_lost = False
-            _log.info("the Pub/Sub connection is back")
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._command, channels)
             tasks.start_soon(self._hear, channels)
+
+    def _find(self) -> None:
+        """Something was heard on the connection: it works."""
+        self._pause = 0.0
+        if self._has_lost:
+            self._has_lost = False
+            _log.info("the Pub/Sub connection is back")
 
     def _lose(self, error: Exception) -> None:
         if not self._has_lost and not self._is_closing:
@@ -244,6 +252,7 @@ class Listener:
             await asyncio.sleep(0)
 
     def _receive(self, stream_id: str, publication: Publication | None) -> None:
+        self._find()
         if publication is None:
             self._hub.receive_subscribed(stream_id)
         else:
@@ -254,9 +263,9 @@ class Listener:
 class _Channels:
     """One Pub/Sub connection: one task sends on it, one receives."""
 
-    def __init__(self, pool: redis.asyncio.ConnectionPool, keys: Keys) -> None:
+    def __init__(self, pool: redis.asyncio.ConnectionPool, table: ChannelTable) -> None:
         self._connection = async_listener_connection(pool)
-        self._table = ChannelTable(keys)
+        self._table = table
         self._woken = anyio.Event()
         self._heard_at = 0.0
         self._has_pinged = False

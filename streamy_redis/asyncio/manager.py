@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import redis.asyncio
 
-from ..config import SEND_CONNECTIONS, StreamConfig, check_duration
+from ..config import READ_TIMEOUT, SEND_CONNECTIONS, StreamConfig, check_duration
 from ..connections import async_pool, url_from_environment
 from ..core.event import encode_end, encode_event, encode_events, validate_event_name
 from ..core.headers import stream_headers
@@ -275,7 +275,7 @@ class AsyncStreamManager:
     def _loop(self) -> _Loop:
         running = asyncio.get_running_loop()
         loop = self._loops.get(running)
-        if loop is None:
+        if loop is None or loop.is_closed:
             for closed in [each for each in list(self._loops) if each.is_closed()]:
                 self._loops.pop(closed, None)
             source = self._source or url_from_environment()
@@ -288,9 +288,13 @@ class _Loop:
 
     def __init__(self, source: str | redis.asyncio.Redis, config: StreamConfig) -> None:
         self._config = config
-        self._pool = async_pool(source, timeout=config.attempt_timeout)
-        self.publisher = Publisher(self._pool, config, connections=SEND_CONNECTIONS)
-        self.listener = Listener(self._pool, config)
+        # A slow send must not hold up readers, nor their timeout be the senders'.
+        self._senders = async_pool(
+            source, connections=SEND_CONNECTIONS, timeout=config.attempt_timeout
+        )
+        self._readers = async_pool(source, connections=1, timeout=READ_TIMEOUT)
+        self.publisher = Publisher(self._senders, config, connections=SEND_CONNECTIONS)
+        self.listener = Listener(self._readers, config)
         # asyncio.run() cancels this task like any other: then the connections are closed.
         self._keeper = asyncio.get_running_loop().create_task(
             self._keep(), name="streamy-redis-keeper", context=contextvars.Context()
@@ -302,7 +306,13 @@ class _Loop:
         finally:
             with anyio.CancelScope(shield=True):
                 await self.listener.close()
-                await self._pool.disconnect()
+                await self._senders.disconnect()
+                await self._readers.disconnect()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether somebody has cancelled the task that keeps the connections."""
+        return self._keeper.done()
 
     async def close(self) -> None:
         self._keeper.cancel()

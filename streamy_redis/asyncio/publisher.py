@@ -138,6 +138,9 @@ class Publisher:
                     async with self._slots:
                         return await command(attempts.is_retry)
             except (redis.RedisError, OSError) as exc:
+                if isinstance(exc, redis.exceptions.ReadOnlyError):
+                    # A demoted master keeps its connections; the name leads to the new one.
+                    await self._redis.connection_pool.disconnect(inuse_connections=False)
                 pause = None
                 if is_passing(exc):
                     pause = attempts.pause(time.monotonic(), random.random())

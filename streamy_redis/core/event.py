@@ -94,8 +94,9 @@ def encode_event(
     """
     content = encode_data(data, max_size=max_size, to_json=to_json)
     lines = []
-    if event_name is not None:
-        lines.append(b"event: %b\n" % validate_event_name(event_name).encode())
+    # A browser takes an empty name for none.
+    if event_name is not None and validate_event_name(event_name):
+        lines.append(b"event: %b\n" % event_name.encode())
     if retry is not None:
         lines.append(b"retry: %d\n" % _validate_retry(retry))
     lines.append(_data_lines(content))
@@ -110,7 +111,8 @@ def encode_events(
     Raises:
         InvalidEvent: naming the item, the field and the rule.
     """
-    if isinstance(events, str | bytes | bytearray | memoryview | Mapping):
+    is_one = isinstance(events, str | bytes | bytearray | memoryview | Mapping)
+    if is_one or not isinstance(events, Iterable):
         raise InvalidEvent("events", f"must be a list of events, not {type(events).__name__}")
     blocks = []
     for i, item in enumerate(events):

@@ -20,7 +20,7 @@ STREAM_HEADERS = {
 
 # RFC 9110, 5.1 and 5.5: a token, and text without control characters.
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_VALUE = re.compile(r"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?")
 # A stream has no length, and its connection is the server's business.
 _NOT_OURS = frozenset({"connection", "content-length", "transfer-encoding"})
 
@@ -36,7 +36,11 @@ def stream_headers(
     if headers is None:
         return list(STREAM_HEADERS.items())
     given = headers.items() if isinstance(headers, Mapping) else headers
-    own = [_validated(name, value) for name, value in given]
+    try:
+        pairs = [(name, value) for name, value in given]
+    except (TypeError, ValueError):
+        raise InvalidEvent("headers", "must be a mapping or pairs of names and values") from None
+    own = [_validated(name, value) for name, value in pairs]
     named = {name for name, _ in own}
     return [item for item in STREAM_HEADERS.items() if item[0] not in named] + own
 
@@ -50,7 +54,9 @@ def _validated(name: object, value: object) -> tuple[str, str]:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InvalidEvent("headers", f"must have names of HTTP tokens, not {name!r}")
     if not isinstance(value, str) or not _VALUE.fullmatch(value):
-        raise InvalidEvent("headers", f"must have text without control characters in {name!r}")
+        raise InvalidEvent(
+            "headers", f"must have text without control characters and blanks around it in {name!r}"
+        )
     if name.lower() in _NOT_OURS:
         raise InvalidEvent("headers", f"must not set {name!r}, which the server does")
     return name.lower(), value

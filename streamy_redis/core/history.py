@@ -33,7 +33,6 @@ class HistoryPage:
         ttl: seconds until the log expires; None if it doesn't.
         generated: epoch and seq of the last entry that the log ever held; None without a key.
         newest: the last entry; None if the log holds nothing of ours.
-        is_ended: whether the newest publication is the end.
         oldest_is_first: whether entries begins with the oldest entry of the log.
         at_cursor: the tag of the entry at the cursor; NO_TAG if foreign, None if there is none.
         at_cursor_is_end: whether that entry is the end.
@@ -45,7 +44,6 @@ class HistoryPage:
     ttl: float | None
     generated: tuple[int, int] | None
     newest: Position | None
-    is_ended: bool
     oldest_is_first: bool
     at_cursor: str | None
     at_cursor_is_end: bool

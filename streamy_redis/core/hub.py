@@ -21,12 +21,10 @@ from typing import NamedTuple
 
 from .history import HistoryPage, HistoryRequest
 from .publication import Position, Publication
-from .subscriber import CloseReason, Outgoing, State, Subscriber
+from .subscriber import EXPIRY_SLACK, CloseReason, Outgoing, State, Subscriber
 
 __all__ = ["Commands", "Hub"]
 
-# Seconds that the expiry of a log may be off, between this process's clock and the server's.
-_EXPIRY_SLACK = 1.0
 # Seconds until a SUBSCRIBE that wasn't acknowledged is sent again.
 _SUBSCRIBE_TIMEOUT = 1.5
 # Seconds that a subscriber waits for the feed to reach the position that it read.
@@ -46,6 +44,7 @@ class _Feed:
     __slots__ = (
         "asked_at",
         "check_at",
+        "confirmed_at",
         "expires_at",
         "heard",
         "idle_since",
@@ -74,6 +73,9 @@ class _Feed:
         # What was heard while somebody replays: it closes the hole between page and feed.
         self.recent: deque[Publication] = deque()
         self.recent_bytes = 0
+        # When the position was last known to be the newest there is, and when the log expires by
+        # itself if it stays that.
+        self.confirmed_at = now
         self.expires_at: float | None = None
         self.check_at = now
         self.is_checking = False
@@ -111,6 +113,7 @@ class Hub:
     Args:
         max_subscribers: open responses; None for no limit.
         history_ttl: seconds after which a log without new events expires.
+        cursor_ttl: seconds within which no life of a stream can come and go unseen.
         check_interval: seconds of silence after which a stream's log is compared.
         check_jitter: the part of that interval over which checks are spread.
         linger: seconds that a channel stays subscribed after its last subscriber left.
@@ -123,6 +126,7 @@ class Hub:
         *,
         max_subscribers: int | None,
         history_ttl: float,
+        cursor_ttl: float,
         check_interval: float,
         check_jitter: float,
         linger: float,
@@ -132,6 +136,7 @@ class Hub:
     ) -> None:
         self._max_subscribers = max_subscribers
         self._history_ttl = history_ttl
+        self._cursor_ttl = cursor_ttl
         self._check_interval = check_interval
         self._check_jitter = check_jitter
         self._linger = linger
@@ -165,7 +170,7 @@ class Hub:
     def add(self, subscriber: Subscriber, now: float) -> bool:
         """Registers a subscriber; False if there are too many. A closed hub closes it at once."""
         if self._is_closed:
-            subscriber.close(CloseReason.SHUTDOWN)
+            subscriber.close(CloseReason.SHUTDOWN, now)
             return True
         if self.is_full and subscriber.is_response:
             return False
@@ -184,9 +189,11 @@ class Hub:
 
     def remove(self, subscriber: Subscriber, reason: CloseReason, now: float) -> None:
         """Ends a subscriber, for the reason that it has already or else this one."""
+        if reason is CloseReason.DISCONNECT:
+            subscriber.leave()
         if subscriber.state is State.CLOSED:
             return
-        subscriber.close(reason)
+        subscriber.close(reason, now)
         assert subscriber.closed is not None
         self.ended[subscriber.closed] += 1
         self._dirty[subscriber] = None
@@ -198,6 +205,7 @@ class Hub:
             feed.forget_recent()
         if feed.is_empty:
             feed.idle_since = now
+        self._look_at(subscriber, now)
 
     def take(self, subscriber: Subscriber, now: float) -> Outgoing:
         """What the subscriber's writer has to write; see Subscriber.take."""
@@ -260,6 +268,7 @@ class Hub:
                     return
                 self._unsettle(feed)
         feed.position = feed.heard = position
+        feed.confirmed_at = now
         feed.expires_at = now + self._history_ttl
         self._check_later(feed, now)
         if feed.replaying:
@@ -275,11 +284,17 @@ class Hub:
         Only where nothing can lie between: the old life had not begun, or its log has expired
         by itself, as it does history_ttl after its last event.
         """
-        has_expired = feed.expires_at is not None and now >= feed.expires_at - _EXPIRY_SLACK
-        if position.epoch > current.epoch and (current.is_start or has_expired):
+        is_next = current.is_start or self._has_expired(feed, now)
+        if position.epoch > current.epoch and is_next:
             feed.position = Position.start(position.epoch)
             return feed.position
         return current
+
+    def _has_expired(self, feed: _Feed, now: float) -> bool:
+        """Whether the log has expired by itself, and nothing sent since can have done so too."""
+        if feed.expires_at is None or now - feed.confirmed_at >= self._cursor_ttl:
+            return False
+        return now >= feed.expires_at - EXPIRY_SLACK
 
     def _was_read(self, feed: _Feed, position: Position, current: Position) -> bool:
         """Whether a publication is late news: the log showed it before the channel did.
@@ -428,6 +443,7 @@ class Hub:
         feed.position = position
         feed.heard = None
         feed.forget_recent()
+        feed.confirmed_at = now
         feed.expires_at = expires_at
         self._check_later(feed, now)
         for subscriber in movers:
@@ -437,7 +453,9 @@ class Hub:
         movers = list(feed.live)
         feed.live.clear()
         for subscriber in movers:
-            subscriber.leave_live(feed.position, feed.expires_at)
+            subscriber.leave_live(
+                feed.position, confirmed_at=feed.confirmed_at, expires_at=feed.expires_at
+            )
             feed.replaying[subscriber] = None
         return movers
 
@@ -449,18 +467,22 @@ class Hub:
         if self._feeds.get(feed.stream_id) is not feed or feed.position is None:
             return
         if page.newest == feed.position:
+            feed.confirmed_at = now
             feed.expires_at = now + page.ttl if page.ttl is not None else None
         elif page.newest is None and self._is_forgotten(feed, feed.position, page, now):
             feed.position = Position.start(page.clock)
+            feed.confirmed_at = now
             feed.expires_at = None
         else:
             self._unsettle(feed)
 
     def _is_forgotten(self, feed: _Feed, position: Position, page: HistoryPage, now: float) -> bool:
         """Whether a log that holds nothing has lost nothing that the feed hadn't heard."""
-        if position.is_start or page.generated == (position.epoch, position.seq):
+        if page.generated == (position.epoch, position.seq):
             return True
-        return feed.expires_at is not None and now >= feed.expires_at - _EXPIRY_SLACK
+        if position.is_start:
+            return now - feed.confirmed_at < self._cursor_ttl
+        return self._has_expired(feed, now)
 
     def _check_later(self, feed: _Feed, now: float) -> None:
         # Spread by what is at hand, so that the core needs no dice.
@@ -504,6 +526,10 @@ class Hub:
 
     def _look_at(self, subscriber: Subscriber, now: float) -> None:
         if subscriber.state is State.CLOSED:
+            due = subscriber.tick_closed(now)
+            if subscriber.is_aborted:
+                self._dirty[subscriber] = None
+            self._look_again(subscriber, due)
             return
         had_backlog = subscriber.has_backlog
         reason, due = subscriber.tick(now)
@@ -512,6 +538,9 @@ class Hub:
             return
         if subscriber.has_backlog and not had_backlog:
             self._dirty[subscriber] = None
+        self._look_again(subscriber, due)
+
+    def _look_again(self, subscriber: Subscriber, due: float) -> None:
         if due != float("inf"):
             heapq.heappush(self._deadlines, (due, next(self._order), subscriber))
 
@@ -547,6 +576,7 @@ class Hub:
                 assert subscriber.position is not None
                 self._settle(feed, subscriber.position, now, expires_at=subscriber.expires_at)
                 self._enter_live(feed, subscriber)
+                self._join_those_that_wait(feed, now)
                 return
 
     # Drains

@@ -38,9 +38,9 @@ class Position(NamedTuple):
     tag: str
 
     @classmethod
-    def parse(cls, cursor: str | None) -> Position | None:
+    def parse(cls, cursor: object) -> Position | None:
         """The position of a Last-Event-ID, or None if it is no event id of ours."""
-        match = _CURSOR.fullmatch(cursor) if cursor else None
+        match = _CURSOR.fullmatch(cursor) if isinstance(cursor, str) else None
         return cls(int(match[1]), int(match[2]), match[3]) if match else None
 
     @classmethod

@@ -21,7 +21,22 @@ from .history import HistoryEntry, HistoryPage, HistoryRequest
 from .publication import Position, Publication
 from .replay import Replay
 
-__all__ = ["CloseReason", "Limits", "Outgoing", "Pacing", "State", "Subscriber", "Writer"]
+__all__ = [
+    "EXPIRY_SLACK",
+    "CloseReason",
+    "Limits",
+    "Outgoing",
+    "Pacing",
+    "State",
+    "Subscriber",
+    "Writer",
+]
+
+
+# Seconds that the expiry of a log may be off, between this process's clock and the server's.
+EXPIRY_SLACK = 1.0
+# Seconds that a write under way gets when the server stops, which has to be gone within 1 s.
+_SHUTDOWN_GRACE = 0.4
 
 
 class State(enum.IntEnum):
@@ -43,7 +58,7 @@ class CloseReason(enum.StrEnum):
 
     @property
     def is_abrupt(self) -> bool:
-        """Whether the client doesn't read, so that a write under way has to be cut off."""
+        """Whether its client doesn't read, so that what is unsent is dropped."""
         return self in (CloseReason.OVERFLOW, CloseReason.TIMEOUT)
 
 
@@ -102,13 +117,16 @@ class Subscriber:
     __slots__ = (
         "_backlog",
         "_closed",
+        "_closed_at",
         "_live_bytes",
         "_live_events",
         "_pacing",
         "_reset",
         "_written_at",
+        "confirmed_at",
         "event_name",
         "expires_at",
+        "is_aborted",
         "is_caught_up",
         "is_reading",
         "is_stale",
@@ -144,7 +162,9 @@ class Subscriber:
         self.state = State.WAITING
         # Of the newest publication that was queued, or the cursor. While LIVE: the feed's.
         self.position = cursor
-        # While the position is the newest there is: when the log expires by itself.
+        # When the position was last known to be the newest there is, and when the log expires by
+        # itself if it stays that.
+        self.confirmed_at = now
         self.expires_at: float | None = None
         # A read is asked for or under way; its answer is stale if it began before the channel
         # was subscribed.
@@ -165,6 +185,9 @@ class Subscriber:
         # A gap that waits for the log to be read from its start, and the cursor that had it.
         self._reset: tuple[Gap, Position] | None = None
         self._closed: CloseReason | None = None
+        self._closed_at = 0.0
+        # A write under way has to be cut off: its client doesn't read.
+        self.is_aborted = False
         self._written_at = now
         # When the writer took frames that it hasn't yet come back from writing.
         self.writing_since: float | None = None
@@ -213,8 +236,9 @@ class Subscriber:
         start = self.position[:2]
         self._queue_entries([entry for entry in page.entries if entry.position[:2] > start])
         self.is_caught_up = page.is_complete
-        if page.is_complete and page.ttl is not None:
-            self.expires_at = now + page.ttl
+        if page.is_complete:
+            self.confirmed_at = now
+            self.expires_at = now + page.ttl if page.ttl is not None else None
 
     def _begin(self, page: HistoryPage) -> None:
         """Takes the page's start as the position, which is a newcomer's or follows a gap."""
@@ -250,12 +274,16 @@ class Subscriber:
         return True
 
     def _unless_expired(self, cursor: Position, page: HistoryPage, now: float) -> Position:
-        """The cursor; or the start after it, where its log expired by itself since."""
-        if self.expires_at is None or now < self.expires_at - 1.0:
+        """The cursor; or the start after it, where its log expired by itself since.
+
+        As old as the last confirmation: whatever was sent after that is in the log, as long as
+        it isn't older than a log lives.
+        """
+        if self.expires_at is None or now < self.expires_at - EXPIRY_SLACK:
             return cursor
         if page.newest is not None and page.newest.epoch == cursor.epoch:
             return cursor
-        return Position.start(page.clock - int(max(0.0, now - self.expires_at) * 1e6))
+        return Position.start(page.clock - round((now - self.confirmed_at) * 1e6))
 
     def _queue_entries(self, entries: list[HistoryEntry]) -> None:
         assert self.position is not None
@@ -301,13 +329,16 @@ class Subscriber:
         assert self.state is State.REPLAYING
         self.state = State.LIVE
 
-    def leave_live(self, position: Position | None, expires_at: float | None) -> None:
+    def leave_live(
+        self, position: Position | None, *, confirmed_at: float, expires_at: float | None
+    ) -> None:
         """Back to the log, from the position that the feed had until now."""
         assert self.state is State.LIVE
         self.state = State.REPLAYING
         self.is_caught_up = False
         if position is not None:
             self.position = position
+        self.confirmed_at = confirmed_at
         self.expires_at = expires_at
 
     def receive(self, publication: Publication) -> bool:
@@ -341,14 +372,32 @@ class Subscriber:
             self.writing_since = None
         return Outgoing(frames, self._closed)
 
-    def close(self, reason: CloseReason) -> None:
+    def close(self, reason: CloseReason, now: float) -> None:
         """Ends it, once: the first reason stays. An abrupt one drops what is unsent."""
         if self.state is State.CLOSED:
             return
         self.state = State.CLOSED
         self._closed = self._closed or reason
+        self._closed_at = now
         if reason.is_abrupt:
             self._backlog = []
+            self.is_aborted = self.writing_since is not None
+
+    def leave(self) -> None:
+        """Its writer has gone: nothing is left to be written or cut off."""
+        self.writing_since = None
+        self._backlog = []
+
+    def tick_closed(self, now: float) -> float:
+        """Cuts off a last write that takes too long; says when to look again, inf for never."""
+        pacing = self._pacing
+        if pacing is None or self.writing_since is None or self.is_aborted:
+            return float("inf")
+        due = self.writing_since + pacing.write_timeout
+        if self._closed is CloseReason.SHUTDOWN:
+            due = min(due, self._closed_at + _SHUTDOWN_GRACE)
+        self.is_aborted = now >= due
+        return float("inf") if self.is_aborted else due
 
     def tick(self, now: float) -> tuple[CloseReason | None, float]:
         """Queues a keep-alive if one is due; says if it must close, and when to look again."""

@@ -105,7 +105,7 @@ def read_arguments(request: HistoryRequest, *, most_bytes: int) -> Command:
 
 def read_page(reply: Sequence[Any]) -> HistoryPage:
     """The reply of read.lua as the core takes it."""
-    clock, ttl, _, generated, newest, is_ended, oldest, at_cursor, is_complete, page = reply
+    clock, ttl, _, generated, newest, _, oldest, at_cursor, is_complete, page = reply
     entries = [_entry(item) for item in page]
     oldest_position = _position(oldest)
     return HistoryPage(
@@ -113,7 +113,6 @@ def read_page(reply: Sequence[Any]) -> HistoryPage:
         ttl=ttl / 1000 if ttl >= 0 else None,
         generated=_numbers(generated) if generated else None,
         newest=_position(newest),
-        is_ended=bool(is_ended),
         oldest_is_first=bool(
             entries and oldest_position and entries[0].position[:2] == oldest_position[:2]
         ),

@@ -14,7 +14,8 @@ local function publication(entry)
     return nil
   end
   local id, tag = string.match(fields[2], '^id: (%d+%-%d+)%-(%x%x%x%x%x%x%x%x)\n')
-  if id ~= entry[1] then
+  if id ~= entry[1] or string.find(tag, '%u')
+      or not (fields[8] == '0' or string.match(fields[8], '^%x%x%x%x%x%x%x%x$')) then
     return nil
   end
   return {

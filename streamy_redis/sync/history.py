@@ -44,7 +44,10 @@ class HistoryReader:
         if isinstance(reply, Exception):
             return reply
         assert isinstance(reply, list)
-        return read_page(reply)
+        try:
+            return read_page(reply)
+        except ValueError as exc:
+            return exc
 
     def _call(self, request: HistoryRequest) -> tuple[list[str], tuple[str | bytes | int, ...]]:
         keys = [self._keys.log(request.key.stream_id)]

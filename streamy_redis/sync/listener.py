@@ -50,7 +50,7 @@ class Listener:
 
     def __init__(self, pool: redis.ConnectionPool, config: StreamConfig) -> None:
         self._pool = pool
-        self._keys = Keys(config.prefix)
+        self._table = ChannelTable(Keys(config.prefix))
         self._hub = config.new_hub()
         self._lock = threading.Lock()
         self._history = HistoryReader(pool, config)
@@ -60,9 +60,12 @@ class Listener:
         # While connected.
         self._channels: _Channels | None = None
         self._has_lost = False
+        # Seconds before the next attempt to connect.
+        self._pause = 0.0
         self._has_warned = False
-        # Streams whose log can't be read now.
-        self._unreadable: set[str] = set()
+        self._server: ServerWatch | None = None
+        # Since the last batch without an error.
+        self._is_unreadable = False
 
     # What streams ask
 
@@ -118,19 +121,21 @@ class Listener:
 
     def _start(self) -> None:
         """Starts the threads, once. Called under the lock."""
-        if self._threads or self._closing.is_set():
+        if self._closing.is_set():
             return
-        self._server = ServerWatch()
-        for name, loop in (
+        loops = (
             ("listener", self._listen),
             ("history", self._read_history),
             ("ticker", self._tick),
-        ):
+        )
+        self._server = self._server or ServerWatch()
+        # All of them but for those that an earlier call could start before threads ran out.
+        for name, loop in loops[len(self._threads) :]:
             thread = threading.Thread(
                 target=self._supervise, args=(name, loop), name=f"streamy-redis-{name}", daemon=True
             )
-            self._threads.append(thread)
             thread.start()
+            self._threads.append(thread)
 
     def _supervise(self, name: str, loop: Callable[[], None]) -> None:
         while not self._closing.is_set():
@@ -142,7 +147,7 @@ class Listener:
 
     def _tick(self) -> None:
         while not self._closing.wait(TICK_INTERVAL):
-            is_stopping = self._server.is_stopping()
+            is_stopping = self._server is not None and self._server.is_stopping()
             with self._lock:
                 now = time.monotonic()
                 if is_stopping:
@@ -151,7 +156,7 @@ class Listener:
             self._drain()
 
     def _warn_of_threads(self) -> None:
-        limit = self._server.response_limit()
+        limit = self._server.response_limit() if self._server is not None else None
         if limit is not None and len(self._hub) >= limit:
             self._has_warned = True
             _log.warning(
@@ -195,33 +200,35 @@ class Listener:
         pages: list[HistoryPage | Exception]
         try:
             pages = self._history.read(requests)
-        except (redis.RedisError, OSError) as exc:
+        except Exception as exc:
+            # Whatever it was: a request without an answer would keep its stream waiting for ever.
             pages = [exc] * len(requests)
         with self._lock:
             now = time.monotonic()
             for request, page in zip(requests, pages, strict=True):
                 if isinstance(page, HistoryPage):
-                    self._unreadable.discard(request.key.stream_id)
                     self._hub.receive_history(request, page, now)
+                    if any(entry.publication is None for entry in page.entries):
+                        self._table.skip_foreign(f"entry in the log of {request.key.stream_id!r}")
                 else:
                     self._log_unreadable(request.key.stream_id, page)
                     self._hub.history_failed(request, now)
+        self._is_unreadable = not all(isinstance(page, HistoryPage) for page in pages)
         self._drain()
 
     def _log_unreadable(self, stream_id: str, error: Exception) -> None:
-        if stream_id not in self._unreadable:
-            self._unreadable.add(stream_id)
-            _log.warning("the history of %r can't be read and is tried again: %s", stream_id, error)
+        if not self._is_unreadable:
+            self._is_unreadable = True
+            _log.warning("a history (%r) can't be read and is tried again: %s", stream_id, error)
 
     # The channels
 
     def _listen(self) -> None:
-        pause, longest = RECONNECT_INTERVAL
+        shortest, longest = RECONNECT_INTERVAL
         while not self._closing.is_set():
-            channels = _Channels(self._pool, self._keys)
+            channels = _Channels(self._pool, self._table)
             try:
                 channels.connect()
-                pause = RECONNECT_INTERVAL[0]
                 self._converse(channels)
             except (redis.RedisError, OSError) as exc:
                 self._lose(exc)
@@ -230,24 +237,29 @@ class Listener:
                 channels.close()
                 with self._lock:
                     self._hub.connection_lost()
-            self._closing.wait(pause * random.uniform(0.5, 1.0))
-            pause = min(pause * 2, longest)
+            self._closing.wait(self._pause * random.uniform(0.5, 1.0))
+            self._pause = min(max(self._pause * 2, shortest), longest)
 
     def _converse(self, channels: _Channels) -> None:
         """Hears the channels until the connection is lost."""
         self._channels = channels
         with self._lock:
             self._hub.connection_made(time.monotonic())
-        if self._has_lost:
-            self._has_lost = False
-            _log.info("the Pub/Sub connection is back")
         while not self._closing.is_set():
             with self._lock:
                 commands = self._hub.commands_to_send()
             channels.send(commands)
             messages = channels.receive()
             if messages:
+                self._find()
                 self._hear(messages)
+
+    def _find(self) -> None:
+        """Something was heard on the connection: it works."""
+        self._pause = 0.0
+        if self._has_lost:
+            self._has_lost = False
+            _log.info("the Pub/Sub connection is back")
 
     def _lose(self, error: Exception) -> None:
         if not self._has_lost and not self._closing.is_set():
@@ -268,9 +280,9 @@ class Listener:
 class _Channels:
     """One Pub/Sub connection. One thread uses it; any may wake it."""
 
-    def __init__(self, pool: redis.ConnectionPool, keys: Keys) -> None:
+    def __init__(self, pool: redis.ConnectionPool, table: ChannelTable) -> None:
         self._connection = listener_connection(pool)
-        self._table = ChannelTable(keys)
+        self._table = table
         self._waker, self._wakened = socket.socketpair()
         self._waker.setblocking(False)
         self._wakened.setblocking(False)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 import redis.asyncio
 
-from ..config import SEND_CONNECTIONS, StreamConfig, check_duration
+from ..config import READ_TIMEOUT, SEND_CONNECTIONS, StreamConfig, check_duration
 from ..connections import pool, url_from_environment
 from ..core.event import encode_end, encode_event, encode_events, validate_event_name
 from ..core.headers import stream_headers
@@ -85,7 +85,8 @@ class StreamManager:
         settings are the fields of StreamConfig in capitals and override its values.
 
         Raises:
-            RuntimeError: an app of this manager names another Redis or other settings.
+            RuntimeError: an app of this manager names another Redis or other settings, or the
+                manager is in use without them.
             ValueError, TypeError: a setting that isn't valid.
         """
         url = app.config.get("STREAMY_REDIS_URL")
@@ -95,14 +96,21 @@ class StreamManager:
                 "two apps of one StreamManager name different Redis URLs; "
                 "give each app a manager of its own"
             )
-        if config != self._config and (self._is_configured or self._processes):
+        if self._processes and url and self._source is None and not self._app_url:
             raise RuntimeError(
-                "two apps of one StreamManager have different STREAMY_ settings; "
-                "give each app a manager of its own"
+                "the StreamManager is in use already, with another Redis than the app names; "
+                "call init_app() first"
+            )
+        has_settings = config != self._given_config
+        if has_settings and config != self._config and (self._is_configured or self._processes):
+            raise RuntimeError(
+                "the StreamManager is in use with other STREAMY_ settings than the app has; "
+                "give the app a manager of its own"
             )
         self._app_url = self._app_url or url
-        self._config = config
-        self._is_configured = True
+        if has_settings:
+            self._config = config
+            self._is_configured = True
         app.extensions[_EXTENSION] = self
 
     # Sending
@@ -314,9 +322,11 @@ class _Process:
 
     def __init__(self, source: str | redis.Redis, config: StreamConfig) -> None:
         self._config = config
-        self._pool = pool(source, timeout=config.attempt_timeout)
-        self.publisher = Publisher(self._pool, config, connections=SEND_CONNECTIONS)
-        self.listener = Listener(self._pool, config)
+        # A slow send must not hold up readers, nor their timeout be the senders'.
+        self._senders = pool(source, connections=SEND_CONNECTIONS, timeout=config.attempt_timeout)
+        self._readers = pool(source, connections=1, timeout=READ_TIMEOUT)
+        self.publisher = Publisher(self._senders, config, connections=SEND_CONNECTIONS)
+        self.listener = Listener(self._readers, config)
 
     def new_stream(
         self,
@@ -339,7 +349,8 @@ class _Process:
 
     def close(self) -> None:
         self.listener.close()
-        self._pool.disconnect()
+        self._senders.disconnect()
+        self._readers.disconnect()
 
     def abandon(self) -> None:
         """Gives up what a fork has inherited; the pool drops its own connections by itself."""

@@ -132,13 +132,17 @@ class Publisher:
         """The reply, after as many tries as there may be. The one place that asks Redis."""
         attempts = self._config.attempts(time.monotonic())
         while True:
-            remaining = attempts.deadline - time.monotonic()
-            if not self._slots.acquire(timeout=max(0.0, remaining)):
+            # Whoever gets a connection later couldn't be answered in time.
+            latest = attempts.deadline - self._config.attempt_timeout
+            if not self._slots.acquire(timeout=max(0.0, latest - time.monotonic())):
                 reason = f"could not {action}: all connections were busy until send_timeout"
                 raise RedisUnavailable(reason, idempotency_key=idempotency_key)
             try:
                 return command(attempts.is_retry)
             except (redis.RedisError, OSError) as exc:
+                if isinstance(exc, redis.exceptions.ReadOnlyError):
+                    # A demoted master keeps its connections; the name leads to the new one.
+                    self._redis.connection_pool.disconnect(inuse_connections=False)
                 pause = None
                 if is_passing(exc):
                     pause = attempts.pause(time.monotonic(), random.random())

@@ -51,8 +51,7 @@ class Stream:
     def wake(self) -> None:
         """There is something to take. Called by the listener's threads."""
         self._ready.set()
-        closed = self.subscriber.closed
-        if closed is not None and closed.is_abrupt and self.abort is not None:
+        if self.subscriber.is_aborted and self.abort is not None:
             self.abort()
 
     def add(self) -> bool:
@@ -107,7 +106,8 @@ class Stream:
                 return
 
     def close(self) -> None:
-        """The client has left. Repeating it is harmless."""
+        """The client has left, or has been told all. Repeating it is harmless."""
+        self.abort = None
         self._listener.remove(self.subscriber)
 
 
@@ -168,6 +168,10 @@ class Subscription:
 
     def close(self) -> None:
         """Stops receiving. Repeating it is harmless."""
+        self._events.clear()
+        self._finish()
+
+    def _finish(self) -> None:
         self._is_finished = True
         if self._stream is not None:
             self._stream.close()
@@ -206,4 +210,4 @@ class Subscription:
         if closed is CloseReason.OVERFLOW:
             self._stream = self._new_stream()
         elif closed is not None:
-            self.close()
+            self._finish()

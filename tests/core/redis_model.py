@@ -10,30 +10,37 @@ from streamy_redis.core.history import HistoryEntry, HistoryPage, HistoryRequest
 from streamy_redis.core.publication import NO_TAG, Position, Publication
 
 
+# Stands for a publication that no one can know of.
+UNKNOWN = "unknown"
+
+
 @dataclass
 class RedisModel:
     """What publish.lua and read.lua do, in Python; the tests of the scripts hold both to it."""
 
     history_ttl: float = 3600.0
-    clock: float = 1_800_000_000.0
+    # Microseconds; no two commands have the same.
+    clock: int = 1_800_000_000_000_000
     log: list[HistoryEntry] = field(default_factory=list)
     generated: tuple[int, int] | None = None
-    expires_at: float | None = None
+    expires_at: int | None = None
     # Published and not yet heard by the listener; emptied when its connection is lost.
     in_flight: deque[bytes] = field(default_factory=deque)
     is_subscribed: bool = False
-    # For each publication ever made, by tag: the tag of the one it follows, or "" for a life's
-    # first. Tags are unique here.
+    # For each publication ever made, by tag: the tag of the one that it follows in the log, or
+    # in a new life of the one that was sent last. Tags are unique here.
     follows: dict[str, str] = field(default_factory=dict)
+    _sent_last: str = ""
+    _has_expired: bool = False
     _tags: int = 0
 
-    @property
-    def now_us(self) -> int:
-        return int(self.clock * 1e6)
+    def advance(self, seconds: float) -> None:
+        self.clock += round(seconds * 1e6)
 
     def _expire(self) -> None:
         if self.expires_at is not None and self.clock >= self.expires_at:
             self.flush()
+            self._has_expired = True
 
     def send(self, *, is_end: bool = False) -> str | None:
         """Publishes one event; its tag, or None if the stream has ended."""
@@ -46,7 +53,7 @@ class RedisModel:
         if newest is not None and newest[:2] == self.generated:
             position = Position(newest.epoch, newest.seq + 1, tag)
         else:
-            epoch = max(self.now_us, self.generated[0] + 1 if self.generated else 0)
+            epoch = max(self.clock, self.generated[0] + 1 if self.generated else 0)
             position = Position(epoch, 1, tag)
             newest = None
         event = f"event: {END}\n" if is_end else ""
@@ -56,11 +63,12 @@ class RedisModel:
         previous = newest.tag if newest else NO_TAG
         self.log.append(HistoryEntry(position, publication, previous))
         self.generated = position[:2]
-        self.expires_at = self.clock + self.history_ttl
-        self.follows[tag] = newest.tag if newest else ""
+        self.expires_at = self.clock + round(self.history_ttl * 1e6)
+        self.follows[tag] = newest.tag if newest else self._sent_last
+        self._sent_last = tag
         if self.is_subscribed:
             self.in_flight.append(frame)
-        self.clock += 1e-6
+        self.clock += 1
         return tag
 
     @property
@@ -72,17 +80,23 @@ class RedisModel:
 
     def flush(self) -> None:
         self.log, self.generated, self.expires_at = [], None, None
+        if self._has_expired:
+            # Who stands before a first event can't know of one that was deleted at once: the
+            # exception that the design documents.
+            self._sent_last = UNKNOWN
 
     def roll_back(self, count: int) -> None:
         """A failover to a replica that lagged."""
         self.log = self.log[: max(0, len(self.log) - count)]
         self.generated = self.log[-1].position[:2] if self.log else None
+        # What was sent only to the old master has left no trace that anybody could find.
+        self._sent_last = self.log[-1].position.tag if self.log else UNKNOWN
         if not self.log:
             self.expires_at = None
 
     def read(self, request: HistoryRequest) -> HistoryPage:
         self._expire()
-        self.clock += 1e-6
+        self.clock += 1
         key = request.key
         at_cursor = None
         at_cursor_is_end = False
@@ -100,11 +114,10 @@ class RedisModel:
             entries = kept + [e for e in entries if e.publication.is_end]
         page = entries[: key.limit]
         return HistoryPage(
-            clock=self.now_us,
-            ttl=self.expires_at - self.clock if self.expires_at is not None else None,
+            clock=self.clock,
+            ttl=(self.expires_at - self.clock) / 1e6 if self.expires_at is not None else None,
             generated=self.generated,
             newest=self.log[-1].position if self.log else None,
-            is_ended=self.is_ended,
             oldest_is_first=bool(page) and page[0].position == self.log[0].position,
             at_cursor=at_cursor,
             at_cursor_is_end=at_cursor_is_end,

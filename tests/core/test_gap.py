@@ -99,12 +99,12 @@ def test_ahead_where_the_log_was_rolled_back(redis):
 def test_none_where_nothing_was_sent_since_a_start_cursor():
     redis = RedisModel()
 
-    assert _gap(redis, Position.start(redis.now_us)) is None
+    assert _gap(redis, Position.start(redis.clock)) is None
 
 
 def test_none_where_the_first_life_began_after_a_start_cursor():
     redis = RedisModel()
-    cursor = Position.start(redis.now_us)
+    cursor = Position.start(redis.clock)
     redis.send()
 
     assert _gap(redis, cursor) is None
@@ -113,8 +113,8 @@ def test_none_where_the_first_life_began_after_a_start_cursor():
 @pytest.mark.parametrize("has_begun", [False, True])
 def test_expired_where_a_whole_life_may_have_passed_since_a_start_cursor(has_begun):
     redis = RedisModel()
-    cursor = Position.start(redis.now_us)
-    redis.clock += 601
+    cursor = Position.start(redis.clock)
+    redis.advance(601)
     if has_begun:
         redis.send()
 
@@ -124,4 +124,4 @@ def test_expired_where_a_whole_life_may_have_passed_since_a_start_cursor(has_beg
 def test_ahead_where_a_start_cursor_is_of_the_future():
     redis = RedisModel()
 
-    assert _gap(redis, Position.start(redis.now_us + 10_000_000)) is Gap.AHEAD
+    assert _gap(redis, Position.start(redis.clock + 10_000_000)) is Gap.AHEAD
