@@ -408,7 +408,9 @@ class Subscriber:
             return CloseReason.LIFETIME, now
         if self.writing_since is not None:
             due = self.writing_since + pacing.write_timeout
-            return (CloseReason.TIMEOUT, now) if now >= due else (None, min(due, pacing.ends_at))
+            # Most writes are over long before: then a keep-alive is due earlier.
+            next_look = min(due, now + pacing.keep_alive_interval, pacing.ends_at)
+            return (CloseReason.TIMEOUT if now >= due else None), next_look
         next_look = min(
             now + pacing.keep_alive_interval, now + pacing.write_timeout, pacing.ends_at
         )

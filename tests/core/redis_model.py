@@ -77,12 +77,17 @@ class RedisModel:
 
     def trim(self, keep: int) -> None:
         self.log = self.log[-keep:] if keep else []
+        if not keep:
+            self._forget()
 
     def flush(self) -> None:
         self.log, self.generated, self.expires_at = [], None, None
+        self._forget()
+
+    def _forget(self) -> None:
+        # Who stands before a first event, as everybody does after an expiry, can't know of one
+        # that was deleted at once: the exception that the design documents.
         if self._has_expired:
-            # Who stands before a first event can't know of one that was deleted at once: the
-            # exception that the design documents.
             self._sent_last = UNKNOWN
 
     def roll_back(self, count: int) -> None:

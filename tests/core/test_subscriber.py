@@ -97,6 +97,14 @@ def test_ends_when_a_write_takes_too_long():
     assert subscriber.tick(31.0)[0] is CloseReason.TIMEOUT
 
 
+def test_looks_again_for_a_keep_alive_although_a_write_was_under_way():
+    subscriber = _live()
+    subscriber.receive(_publication(1))
+    subscriber.take(1.0)
+
+    assert subscriber.tick(1.1) == (None, 16.1)
+
+
 def test_ends_when_nobody_comes_for_its_frames():
     subscriber = _live()
     subscriber.receive(_publication(1))
