@@ -69,10 +69,18 @@ class ServerWatch:
     def __init__(self) -> None:
         _chain()
         self._received = _received
+        self._worker: object = None
+
+    def look_behind(self, receive: object) -> None:
+        """Finds gunicorn's asgi worker, whose signal handlers belong to the event loop."""
+        protocol = getattr(getattr(receive, "__self__", None), "protocol", None)
+        self._worker = getattr(protocol, "worker", None)
 
     def is_stopping(self) -> bool:
         """Whether the server has begun to stop since the watch began."""
-        return _received != self._received or _has_stopped(_server())
+        if _received != self._received or _has_stopped(_server()):
+            return True
+        return self._worker is not None and _has_stopped(self._worker)
 
     def response_limit(self) -> int | None:
         """How many responses gunicorn's worker serves at a time, where each takes a thread."""

@@ -6,11 +6,10 @@ registered. receive() is awaited all the time, since servers tell of a disconnec
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from http import HTTPStatus
-from typing import Protocol
+from typing import Any, Protocol
 
 import anyio
 from starlette.datastructures import Headers
@@ -28,7 +27,7 @@ class OpenStream(Protocol):
 
     abort: Callable[[], None] | None
 
-    def add(self) -> bool: ...
+    def add(self, receive: object) -> bool: ...
     async def wait_open(self) -> None: ...
     @property
     def has_nothing_to_say(self) -> bool: ...
@@ -70,7 +69,7 @@ class StreamResponse(Response):
 
     async def _serve(self, cursor: str | None, receive: Receive, send: Send) -> None:
         stream = self._new_stream(cursor)
-        if not stream.add():
+        if not stream.add(receive):
             name, value = retry_after()
             headers = [*self._untyped_headers(), (name.encode(), value.encode())]
             await self._finish(send, HTTPStatus.SERVICE_UNAVAILABLE, headers)
@@ -111,14 +110,15 @@ async def _start(send: Send, status: int, headers: list[tuple[bytes, bytes]]) ->
 def _abort(receive: Receive, scope: anyio.CancelScope) -> Callable[[], None]:
     """Cuts off a write to a client that doesn't read.
 
-    uvicorn shows its transport behind receive(): aborted, it drops what is unsent, for which a
-    stopping server would wait otherwise.
+    uvicorn and gunicorn show their transport behind receive(): aborted, it drops what is unsent,
+    for which a stopping server would wait otherwise.
     """
-    transport = getattr(getattr(receive, "__self__", None), "transport", None)
+    owner = getattr(receive, "__self__", None)
+    transport: Any = getattr(getattr(owner, "protocol", owner), "transport", None)
 
     def abort() -> None:
         scope.cancel()
-        if isinstance(transport, asyncio.Transport):
+        if hasattr(transport, "abort"):
             transport.abort()
 
     return abort

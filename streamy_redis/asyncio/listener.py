@@ -102,10 +102,16 @@ class Listener:
             task.cancel()
             await asyncio.wait([task])
 
-    def watch_server(self) -> None:
-        """Watches for the server's shutdown, which may come before the first stream."""
+    def watch_server(self, receive: object = None) -> None:
+        """Watches for the server's shutdown, which may come before the first stream.
+
+        Args:
+            receive: of an ASGI request; some servers show themselves only behind it.
+        """
         if self._server is None:
             self._server = ServerWatch()
+        if receive is not None:
+            self._server.look_behind(receive)
 
     # Tasks
 

@@ -55,8 +55,13 @@ class Stream:
         if self.subscriber.is_aborted and self.abort is not None:
             self.abort()
 
-    def add(self) -> bool:
-        """Registers the subscriber; False if there are too many."""
+    def add(self, receive: object = None) -> bool:
+        """Registers the subscriber; False if there are too many.
+
+        Args:
+            receive: of the ASGI request that it answers.
+        """
+        self._listener.watch_server(receive)
         return self._listener.add(self.subscriber)
 
     async def wait_open(self) -> None:

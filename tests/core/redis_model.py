@@ -9,7 +9,6 @@ from streamy_redis.core.event import END
 from streamy_redis.core.history import HistoryEntry, HistoryPage, HistoryRequest
 from streamy_redis.core.publication import NO_TAG, Position, Publication
 
-
 # Stands for a publication that no one can know of.
 UNKNOWN = "unknown"
 
