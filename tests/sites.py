@@ -1,0 +1,63 @@
+"""An application on a real server, and what a test does with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+
+from streamy_redis import StreamConfig, StreamManager
+
+from .browser import EventSource
+from .web_servers import ServerKind, WebServer
+
+__all__ = ["CONFIG", "Site", "app_for"]
+
+# Short, so that tests are: what is random is random in a narrow band.
+CONFIG = {"retry_interval": (0.05, 0.2), "keep_alive_interval": 0.3}
+
+
+def app_for(kind: ServerKind) -> str:
+    return "tests.apps.starlette_app:app" if kind.is_asgi else "tests.apps.flask_app:app"
+
+
+class Site:
+    """A server that runs an application, and a sender in another process: this one."""
+
+    def __init__(self, server: WebServer, url: str, prefix: str) -> None:
+        self.server = server
+        self.kind = server.kind
+        self.redis_url = url
+        self.prefix = prefix
+        self.streams = StreamManager(url, config=StreamConfig(prefix=prefix))
+        self._browsers: list[EventSource] = []
+
+    def browser(self, stream_id: str, *, path: str = "events", **kwargs: Any) -> EventSource:
+        """An EventSource on a stream; what EventSource doesn't take goes into the query."""
+        own = {
+            key: kwargs.pop(key)
+            for key in ("headers", "last_event_id", "retry", "start", "receive_buffer")
+            if key in kwargs
+        }
+        browser = EventSource(self.server.stream_url(path, stream_id, **kwargs), **own)
+        self._browsers.append(browser)
+        return browser
+
+    def subscribed(self, stream_id: str) -> int:
+        """How many connections listen to a stream's channel."""
+        store = redis.Redis.from_url(self.redis_url)
+        try:
+            return store.pubsub_numsub(f"{self.prefix}:{{{stream_id}}}")[0][1]  # type: ignore[no-any-return]
+        finally:
+            store.close()
+
+    def leave(self) -> None:
+        """Close every browser of the test."""
+        browsers, self._browsers = self._browsers, []
+        for browser in browsers:
+            browser.close()
+
+    def close(self) -> None:
+        self.leave()
+        self.streams.close()
+        self.server.close()
