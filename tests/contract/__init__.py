@@ -1,0 +1,1 @@
+"""One list of behaviours, over threads, gevent, asyncio and memory://."""

@@ -1,0 +1,168 @@
+"""One log and one channel on each kind of server, and the scripts as plain calls."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import redis
+
+from streamy_redis.scripts import PUBLISH, READ, Script, tag_of
+from tests.deadline import Deadline
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry of ours, as a reader of Redis sees it."""
+
+    id: str
+    frame: bytes
+    nonce: str
+    kind: str
+    previous: str
+
+
+class Log:
+    """The log and the channel of one stream, with the scripts that work on them."""
+
+    def __init__(self, store: redis.Redis, prefix: str) -> None:
+        self.store = store
+        self.channel = f"{prefix}:{{room}}"
+        self.key = f"{self.channel}:log"
+        self._pubsub = store.pubsub()
+        self._pubsub.subscribe(self.channel)
+        assert self._pubsub.get_message(timeout=5)["type"] == "subscribe"
+        self._nonces = 0
+
+    # -- publish.lua ------------------------------------------------------------------------------
+
+    def publish(
+        self,
+        *data: str,
+        kind: str = "event",
+        nonce: str | None = None,
+        history_length: int = 1000,
+        ttl_ms: int = 60_000,
+        may_repeat: bool = False,
+    ) -> tuple[str, str]:
+        """Status and position. Several data are one batch; the nonce is that of the last."""
+        arguments: list[Any] = [kind, history_length, ttl_ms, int(may_repeat)]
+        for n, text in enumerate(data):
+            self._nonces += 1
+            own = nonce if nonce and n == len(data) - 1 else f"nonce-{self._nonces}"
+            block = ("event: stream-end\n" if kind == "end" else "") + f"data: {text}\n\n"
+            arguments += [block, own, tag_of(own)]
+        reply = self._run(PUBLISH, self.key, self.channel, arguments=arguments)
+        return reply[0].decode(), reply[1].decode()
+
+    def end(self, data: str = "", **kwargs: Any) -> tuple[str, str]:
+        return self.publish(data, kind="end", **kwargs)
+
+    def published(self, count: int) -> list[bytes]:
+        """The next messages of the channel, and that there are no more."""
+        messages: list[bytes] = []
+
+        def take() -> bool:
+            message = self._pubsub.get_message(timeout=0.05)
+            if message:
+                messages.append(message["data"])
+            return len(messages) >= count
+
+        Deadline(5).until(take, lambda: f"{len(messages)} of {count} messages")
+        extra = self._pubsub.get_message(timeout=0.02)
+        assert extra is None, extra
+        return messages
+
+    # -- read.lua ---------------------------------------------------------------------------------
+
+    def read(
+        self, start: str, argument: str | int = "", *, limit: int = 500, most_bytes: int = 1 << 20
+    ) -> Page:
+        return Page(*self._run(READ, self.key, arguments=[start, argument, limit, most_bytes]))
+
+    # -- the log itself ---------------------------------------------------------------------------
+
+    @property
+    def raw(self) -> list[tuple[str, dict[bytes, bytes]]]:
+        return [(entry_id.decode(), fields) for entry_id, fields in self.store.xrange(self.key)]
+
+    @property
+    def entries(self) -> list[Entry]:
+        """All of it; a foreign entry is an error."""
+        return [
+            Entry(
+                entry_id,
+                fields[b"frame"],
+                fields[b"nonce"].decode(),
+                fields[b"kind"].decode(),
+                fields[b"previous"].decode(),
+            )
+            for entry_id, fields in self.raw
+        ]
+
+    @property
+    def ids(self) -> list[str]:
+        return [entry_id for entry_id, _ in self.raw]
+
+    def add_foreign(self, entry_id: str = "*") -> str:
+        return self.store.xadd(self.key, {"foreign": "entry"}, id=entry_id).decode()
+
+    def add_ours(self, entry_id: str, *, nonce: str = "n", kind: str = "event") -> None:
+        """An entry of our form at an id of the test's choice."""
+        frame = f"id: {entry_id}-{tag_of(nonce)}\ndata: placed\n\n"
+        fields = {"frame": frame, "nonce": nonce, "kind": kind, "previous": "0"}
+        self.store.xadd(self.key, fields, id=entry_id)
+
+    def clock(self) -> int:
+        seconds, micros = self.store.time()
+        return seconds * 1_000_000 + micros
+
+    def _run(self, script: Script, *keys: str, arguments: list[Any]) -> Any:
+        return self.store.execute_command(*script.by_source(keys, tuple(arguments)))
+
+    def close(self) -> None:
+        self._pubsub.close()
+
+
+@dataclass(frozen=True)
+class Page:
+    """The reply of read.lua, field by field as it is documented."""
+
+    clock: bytes
+    ttl: int
+    length: int
+    generated: bytes
+    newest: list[bytes]
+    ended: int
+    oldest: list[bytes]
+    at_cursor: list[bytes]
+    complete: int
+    entries: list[list[bytes]]
+
+    @property
+    def ids(self) -> list[str]:
+        return [entry[0].decode() for entry in self.entries]
+
+
+@pytest.fixture
+def log(any_redis_url: str, prefix: str) -> Iterator[Log]:
+    store = redis.Redis.from_url(any_redis_url)
+    log = Log(store, prefix)
+    yield log
+    log.close()
+    store.close()
+
+
+def epoch_of(position: str) -> int:
+    return int(position.partition("-")[0])
+
+
+def seq_of(position: str) -> int:
+    return int(position.partition("-")[2])
+
+
+def now_us() -> int:
+    return time.time_ns() // 1000

@@ -1,0 +1,349 @@
+"""publish.lua: every branch, on a real server."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+
+from streamy_redis.scripts import tag_of
+
+from .conftest import Log, epoch_of, seq_of
+
+FAR_FUTURE = 9_000_000_000_000_000  # year 2255
+
+
+def test_a_first_event_begins_a_life_at_the_server_s_clock(log: Log):
+    before = log.clock()
+    status, position = log.publish("a", nonce="n")
+    after = log.clock()
+
+    assert status == "published"
+    assert before <= epoch_of(position) <= after
+    assert seq_of(position) == 1
+    (entry,) = log.entries
+    assert entry.id == position
+    assert entry.frame == f"id: {position}-{tag_of('n')}\ndata: a\n\n".encode()
+    assert (entry.nonce, entry.kind, entry.previous) == ("n", "event", "0")
+    assert log.published(1) == [entry.frame]
+    assert 59_000 < log.store.pttl(log.key) <= 60_000
+
+
+def test_later_events_continue_it_and_remember_the_tag_before(log: Log):
+    _, first = log.publish("a", nonce="one")
+    _, second = log.publish("b", nonce="two")
+    _, third = log.publish("c")
+
+    assert log.ids == [first, second, third]
+    assert [seq_of(p) for p in log.ids] == [1, 2, 3]
+    assert len({epoch_of(p) for p in log.ids}) == 1
+    assert [e.previous for e in log.entries] == ["0", tag_of("one"), tag_of("two")]
+
+
+def test_every_event_prolongs_the_life_of_the_log(log: Log):
+    log.publish("a", ttl_ms=50_000)
+    log.publish("b", ttl_ms=90_000)
+    assert 80_000 < log.store.pttl(log.key) <= 90_000
+
+
+def test_a_batch_is_contiguous_and_published_in_order(log: Log):
+    log.publish("before")
+    status, last = log.publish("a", "b", "c", nonce="z")
+
+    assert (status, seq_of(last)) == ("published", 4)
+    assert [e.frame.split(b"data: ")[1] for e in log.entries] == [
+        b"before\n\n",
+        b"a\n\n",
+        b"b\n\n",
+        b"c\n\n",
+    ]
+    assert [e.previous for e in log.entries[1:]] == [tag_of(e.nonce) for e in log.entries[:-1]]
+    assert log.published(4) == [e.frame for e in log.entries]
+
+
+def test_a_batch_larger_than_the_history_is_published_whole(log: Log):
+    log.publish(*[str(n) for n in range(10)], history_length=3)
+
+    assert [seq_of(p) for p in log.ids] == [8, 9, 10]
+    assert [m.split(b"data: ")[1] for m in log.published(10)] == [
+        f"{n}\n\n".encode() for n in range(10)
+    ]
+
+
+def test_a_batch_of_thousands_is_one_call(log: Log):
+    _, last = log.publish(*[str(n) for n in range(5000)], history_length=10_000)
+
+    assert seq_of(last) == 5000
+    assert log.store.xlen(log.key) == 5000
+
+
+def test_history_length_is_exact(log: Log):
+    for n in range(300):
+        log.publish(str(n), history_length=100)
+
+    assert len(log.ids) == 100
+    assert seq_of(log.ids[0]) == 201
+
+
+def test_a_log_trimmed_empty_gets_a_newer_life(log: Log):
+    _, first = log.publish("a")
+    log.store.xtrim(log.key, maxlen=0, approximate=False)
+
+    status, position = log.publish("b")
+
+    assert status == "published"
+    assert epoch_of(position) > epoch_of(first)
+    assert seq_of(position) == 1
+    assert log.entries[0].previous == "0"
+
+
+def test_a_log_whose_newest_entry_was_deleted_gets_a_newer_life(log: Log):
+    log.publish("a")
+    _, second = log.publish("b")
+    log.store.xdel(log.key, second)
+
+    _, position = log.publish("c")
+
+    assert epoch_of(position) > epoch_of(second)
+    assert seq_of(position) == 1
+    assert log.entries[-1].previous == "0"
+
+
+def test_an_older_entry_that_was_deleted_changes_nothing(log: Log):
+    _, first = log.publish("a")
+    log.publish("b")
+    log.store.xdel(log.key, first)
+
+    _, position = log.publish("c")
+
+    assert (epoch_of(position), seq_of(position)) == (epoch_of(first), 3)
+
+
+def test_a_clock_stepped_back_continues_the_life(log: Log):
+    log.add_ours(f"{FAR_FUTURE}-1")
+
+    _, position = log.publish("b")
+
+    assert position == f"{FAR_FUTURE}-2"
+
+
+def test_a_clock_stepped_back_after_a_trim_begins_just_after_the_last_life(log: Log):
+    log.add_ours(f"{FAR_FUTURE}-7")
+    log.store.xtrim(log.key, maxlen=0, approximate=False)
+
+    status, position = log.publish("b")
+
+    # XADD refuses anything that isn't newer than the last id it generated.
+    assert (status, position) == ("published", f"{FAR_FUTURE + 1}-1")
+    assert log.publish("c") == ("published", f"{FAR_FUTURE + 1}-2")
+
+
+def test_a_deleted_key_is_a_new_life_and_16_digits_are_not_rounded(log: Log):
+    epochs = []
+    for _ in range(50):
+        _, position = log.publish("a")
+        epochs.append(epoch_of(position))
+        log.store.delete(log.key)
+
+    assert len(set(epochs)) == 50
+    assert epochs == sorted(epochs)
+    assert {len(str(e)) for e in epochs} == {16}
+    assert any(e % 10 for e in epochs)
+
+
+def test_a_foreign_entry_at_the_end_keeps_its_place(log: Log):
+    _, first = log.publish("a", nonce="one")
+    foreign = log.add_foreign(f"{epoch_of(first)}-2")
+
+    _, position = log.publish("b")
+
+    assert log.ids == [first, foreign, position]
+    assert position == f"{epoch_of(first)}-3"
+    # Its predecessor isn't ours, so there is no tag to remember.
+    assert log.raw[-1][1][b"previous"] == b"0"
+
+
+def test_a_log_that_begins_with_a_foreign_entry_gets_a_life_of_ours(log: Log):
+    before = log.clock()
+    log.add_foreign()
+
+    status, position = log.publish("a")
+
+    assert status == "published"
+    assert epoch_of(position) >= before
+    assert seq_of(position) == 1
+
+
+def test_a_foreign_entry_far_ahead_is_continued(log: Log):
+    log.publish("a")
+    log.add_foreign(f"{FAR_FUTURE}-5")
+
+    status, position = log.publish("b")
+
+    assert (status, position) == ("published", f"{FAR_FUTURE}-6")
+
+
+# -- repeats --------------------------------------------------------------------------------------
+
+
+def test_a_repeat_is_found_and_stores_and_publishes_nothing(log: Log):
+    _, first = log.publish("a", nonce="mine")
+    log.publish("b")
+
+    assert log.publish("a", nonce="mine", may_repeat=True) == ("repeated", first)
+
+    assert len(log.ids) == 2
+    assert len(log.published(2)) == 2
+
+
+def test_a_repeat_is_looked_for_only_when_told_so(log: Log):
+    log.publish("a", nonce="mine")
+
+    assert log.publish("a", nonce="mine")[0] == "published"
+    assert len(log.ids) == 2
+
+
+@pytest.mark.parametrize("back", [0, 1, 98, 99, 100, 101, 250, 399])
+def test_a_repeat_is_found_in_every_page(log: Log, back: int):
+    log.publish(*[str(n) for n in range(400 - back - 1)], "mine", nonce="mine")
+    position = log.ids[-1]
+    if back:
+        log.publish(*[str(n) for n in range(back)])
+
+    status = log.publish("mine", nonce="mine", may_repeat=True, history_length=400)
+
+    assert status == ("repeated", position)
+    assert len(log.ids) == 400
+
+
+def test_a_repeat_older_than_the_history_is_not_looked_for(log: Log):
+    log.publish("mine", nonce="mine")
+    log.publish("a", "b", "c")
+
+    status, _ = log.publish("mine", nonce="mine", may_repeat=True, history_length=3)
+
+    assert status == "published"
+
+
+def test_a_repeated_batch_is_known_by_its_last_nonce(log: Log):
+    _, last = log.publish("a", "b", "c", nonce="last of the batch")
+
+    again = log.publish("a", "b", "c", nonce="last of the batch", may_repeat=True)
+
+    assert again == ("repeated", last)
+    assert len(log.ids) == 3
+
+
+def test_the_search_goes_past_foreign_entries(log: Log):
+    _, position = log.publish("a", nonce="mine")
+    for _ in range(3):
+        log.add_foreign()
+
+    assert log.publish("a", nonce="mine", may_repeat=True) == ("repeated", position)
+
+
+def test_a_repeat_in_an_empty_log_is_published(log: Log):
+    assert log.publish("a", nonce="mine", may_repeat=True)[0] == "published"
+
+
+# -- the end --------------------------------------------------------------------------------------
+
+
+def test_the_end_is_an_entry_and_a_message_and_lives_its_own_ttl(log: Log):
+    log.publish("a")
+    status, position = log.end("bye", nonce="fin", ttl_ms=5000)
+
+    assert (status, seq_of(position)) == ("published", 2)
+    entry = log.entries[-1]
+    assert (entry.kind, entry.nonce) == ("end", "fin")
+    expected = f"id: {position}-{tag_of('fin')}\nevent: stream-end\ndata: bye\n\n"
+    assert entry.frame == expected.encode()
+    assert log.published(2)[1] == entry.frame
+    assert 4000 < log.store.pttl(log.key) <= 5000
+
+
+def test_events_are_refused_after_the_end_and_its_ttl_stays(log: Log):
+    _, end = log.end(ttl_ms=5000)
+
+    assert log.publish("late", ttl_ms=99_000) == ("ended", end)
+    assert log.publish("a", "batch", may_repeat=True) == ("ended", end)
+
+    assert log.ids == [end]
+    assert log.store.pttl(log.key) <= 5000
+    assert len(log.published(1)) == 1
+
+
+def test_a_second_end_is_refused_but_the_same_one_is_a_repeat(log: Log):
+    _, end = log.end(nonce="fin")
+
+    assert log.end(nonce="other") == ("ended", end)
+    assert log.end(nonce="fin", may_repeat=True) == ("repeated", end)
+    assert log.end(nonce="fin") == ("repeated", end)
+    assert log.ids == [end]
+
+
+def test_a_repeat_from_before_the_end_is_still_found(log: Log):
+    _, position = log.publish("a", nonce="mine")
+    log.end()
+
+    assert log.publish("a", nonce="mine", may_repeat=True) == ("repeated", position)
+
+
+def test_the_end_doesn_t_push_an_event_out_of_the_history(log: Log):
+    log.publish("a", "b", "c", history_length=3)
+    log.end(history_length=3)
+
+    assert [e.kind for e in log.entries] == ["event", "event", "event", "end"]
+
+
+def test_a_foreign_entry_behind_the_end_doesn_t_reopen_the_stream(log: Log):
+    _, end = log.end()
+    log.add_foreign()
+
+    assert log.publish("late") == ("ended", end)
+
+
+def test_a_trimmed_end_is_forgotten(log: Log):
+    _, end = log.end()
+    log.store.xtrim(log.key, maxlen=0, approximate=False)
+
+    status, position = log.publish("new")
+
+    assert status == "published"
+    assert epoch_of(position) > epoch_of(end)
+
+
+# -- without history ------------------------------------------------------------------------------
+
+
+def test_without_history_events_are_published_under_a_comment(log: Log):
+    assert log.publish("a", "b", history_length=0) == ("published", "")
+
+    assert log.published(2) == [b":\ndata: a\n\n", b":\ndata: b\n\n"]
+    assert not log.store.exists(log.key)
+
+
+def test_without_history_the_end_is_stored_and_refuses_events(log: Log):
+    status, end = log.end("bye", history_length=0)
+
+    assert (status, seq_of(end)) == ("published", 1)
+    assert log.publish("late", history_length=0) == ("ended", end)
+    assert log.ids == [end]
+
+
+# -- what it must not do --------------------------------------------------------------------------
+
+
+def test_another_type_at_the_key_is_an_error_and_publishes_nothing(log: Log):
+    log.store.set(log.key, "x")
+
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        log.publish("a")
+
+    assert log.published(0) == []
+
+
+def test_only_the_passed_keys_are_touched(log: Log, prefix: str):
+    log.publish("a")
+    log.end()
+
+    assert [key.decode() for key in log.store.scan_iter(f"{prefix}*")] == [log.key]

@@ -1,0 +1,227 @@
+"""read.lua: every branch, on a real server."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+
+from streamy_redis.scripts import tag_of
+
+from .conftest import Log, epoch_of
+
+
+def positions(log: Log, count: int) -> list[str]:
+    log.publish(*[str(n) for n in range(count)])
+    return log.ids[-count:]
+
+
+def test_a_log_that_isn_t_there(log: Log):
+    before = log.clock()
+
+    for start, argument in (("after", f"{before}-1"), ("newest", 5), ("all", "")):
+        page = log.read(start, argument)
+        assert before <= int(page.clock) <= log.clock()
+        assert (page.ttl, page.length, page.generated) == (-2, 0, b"")
+        assert (page.newest, page.ended, page.oldest) == ([], 0, [])
+        assert (page.at_cursor, page.complete, page.entries) == ([], 1, [])
+
+
+def test_the_summary_of_a_log(log: Log):
+    log.publish("a", nonce="first")
+    log.publish("b", nonce="last", ttl_ms=30_000)
+    first, last = log.ids
+
+    page = log.read("newest", 0, limit=0)
+
+    assert 29_000 < page.ttl <= 30_000
+    assert (page.length, page.generated.decode()) == (2, last)
+    assert page.oldest == [first.encode(), tag_of("first").encode()]
+    assert page.newest == [last.encode(), tag_of("last").encode()]
+    assert (page.ended, page.entries) == (0, [])
+
+
+def test_after_a_cursor_comes_what_follows_with_the_tag_before(log: Log):
+    log.publish("a", nonce="one")
+    log.publish("b", nonce="two")
+    log.publish("c")
+    ids = log.ids
+
+    page = log.read("after", ids[0])
+
+    assert page.at_cursor == [tag_of("one").encode(), b"event"]
+    assert page.ids == ids[1:]
+    assert [e[1] for e in page.entries] == [e.frame for e in log.entries[1:]]
+    assert [e[2] for e in page.entries] == [tag_of("one").encode(), tag_of("two").encode()]
+    assert page.complete == 1
+
+
+def test_after_the_newest_comes_nothing(log: Log):
+    ids = positions(log, 3)
+
+    page = log.read("after", ids[-1])
+
+    assert (page.ids, page.complete, len(page.at_cursor)) == ([], 1, 2)
+
+
+def test_after_a_trimmed_cursor_comes_the_oldest_and_no_entry_at_the_cursor(log: Log):
+    ids = positions(log, 5)
+    log.store.xtrim(log.key, maxlen=2, approximate=False)
+
+    page = log.read("after", ids[0])
+
+    assert (page.at_cursor, page.ids) == ([], ids[3:])
+    assert page.oldest[0].decode() == ids[3]
+
+
+def test_a_cursor_at_the_end_is_told(log: Log):
+    log.publish("a")
+    _, end = log.end(nonce="fin")
+
+    page = log.read("after", end)
+
+    assert page.at_cursor == [tag_of("fin").encode(), b"end"]
+    assert (page.ended, page.entries) == (1, [])
+
+
+def test_a_foreign_entry_at_the_cursor_has_no_tag(log: Log):
+    ids = positions(log, 1)
+    foreign = log.add_foreign(f"{epoch_of(ids[0])}-2")
+    log.publish("b")
+
+    page = log.read("after", foreign)
+
+    assert page.at_cursor == [b"0", b""]
+    assert len(page.entries) == 1
+
+
+def test_foreign_entries_in_a_page_are_bare_ids(log: Log):
+    ids = positions(log, 1)
+    foreign = log.add_foreign(f"{epoch_of(ids[0])}-2")
+    _, last = log.publish("b")
+
+    page = log.read("after", ids[0])
+
+    assert page.entries[0] == [foreign.encode()]
+    assert page.ids == [foreign, last]
+    assert log.read("all").ids == [ids[0], foreign, last]
+
+
+def test_a_log_of_foreign_entries_only_holds_nothing_of_ours(log: Log):
+    log.add_foreign()
+    log.add_foreign()
+
+    for start, argument in (("newest", 5), ("all", "")):
+        page = log.read(start, argument)
+        assert (page.newest, page.oldest, page.entries, page.complete) == ([], [], [], 1)
+    assert page.length == 2
+
+
+@pytest.mark.parametrize("wanted", [0, 1, 2, 5, 6])
+def test_the_newest_n_events(log: Log, wanted: int):
+    ids = positions(log, 5)
+
+    page = log.read("newest", wanted)
+
+    assert page.ids == (ids[-wanted:] if wanted else [])
+    assert (page.at_cursor, page.complete) == ([], 1)
+
+
+def test_the_newest_n_events_don_t_count_foreign_entries(log: Log):
+    ids = positions(log, 3)
+    epoch = epoch_of(ids[0])
+    log.add_foreign(f"{epoch}-4")
+    _, last = log.publish("x")
+    log.add_foreign(f"{epoch}-6")
+
+    page = log.read("newest", 2)
+
+    assert page.ids == [ids[2], f"{epoch}-4", last, f"{epoch}-6"]
+
+
+def test_the_newest_n_events_reach_over_pages(log: Log):
+    ids = positions(log, 350)
+
+    assert log.read("newest", 250).ids == ids[-250:]
+
+
+@pytest.mark.parametrize(("wanted", "events"), [(0, 0), (1, 1), (2, 2), (9, 3)])
+def test_a_newcomer_to_an_ended_stream_gets_the_end_too(log: Log, wanted: int, events: int):
+    ids = positions(log, 3)
+    _, end = log.end()
+
+    page = log.read("newest", wanted)
+
+    assert page.ids == [*ids[3 - events :], end]
+    assert page.ended == 1
+
+
+def test_an_end_is_known_behind_foreign_entries(log: Log):
+    _, end = log.end()
+    foreign = [log.add_foreign() for _ in range(150)]
+
+    page = log.read("newest", 0)
+
+    assert page.ended == 1
+    assert page.ids == [end, *foreign]
+    assert page.newest == [foreign[-1].encode(), b"0"]
+
+
+def test_all_is_the_whole_log(log: Log):
+    ids = positions(log, 250)
+
+    page = log.read("all", limit=500)
+
+    assert (page.ids, page.complete) == (ids, 1)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 99, 100, 101, 249])
+def test_a_page_holds_no_more_than_its_limit_and_the_next_goes_on(log: Log, limit: int):
+    ids = positions(log, 250)
+
+    page = log.read("all", limit=limit)
+    assert (page.ids, page.complete) == (ids[:limit], 0)
+    after = log.read("after", page.ids[-1], limit=limit)
+    assert after.ids == ids[limit : 2 * limit]
+    assert after.at_cursor[1] == b"event"
+
+
+def test_a_page_that_ends_exactly_at_the_newest_is_complete(log: Log):
+    ids = positions(log, 100)
+
+    assert log.read("all", limit=100).complete == 1
+    assert log.read("after", ids[0], limit=99).complete == 1
+    assert log.read("after", ids[0], limit=98).complete == 0
+
+
+def test_a_page_ends_at_its_bytes_but_holds_one_entry_at_least(log: Log):
+    for _ in range(5):
+        log.publish("x" * 1000)
+
+    assert len(log.read("all", most_bytes=2500).entries) == 3
+    assert len(log.read("all", most_bytes=1).entries) == 1
+    assert log.read("all", most_bytes=1).complete == 0
+    assert len(log.read("all", most_bytes=10_000).entries) == 5
+
+
+def test_a_trimmed_log_remembers_the_last_id(log: Log):
+    ids = positions(log, 2)
+    log.store.xtrim(log.key, maxlen=0, approximate=False)
+
+    page = log.read("after", ids[1])
+
+    assert page.generated.decode() == ids[1]
+    assert (page.length, page.newest, page.at_cursor, page.entries) == (0, [], [], [])
+
+
+def test_another_type_at_the_key_is_an_error(log: Log):
+    log.store.set(log.key, "x")
+
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        log.read("all")
+
+
+def test_reading_writes_nothing(log: Log, prefix: str):
+    log.read("all")
+    log.read("newest", 3)
+
+    assert list(log.store.scan_iter(f"{prefix}*")) == []

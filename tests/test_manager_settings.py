@@ -1,0 +1,207 @@
+"""Where a manager finds its Redis, and how it takes the settings of Flask apps."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+import redis
+from flask import Flask
+
+from streamy_redis import AsyncStreamManager, RedisUnavailable, StreamConfig, StreamManager
+
+from .servers import RedisServer
+
+VARIABLES = ("STREAMY_REDIS_URL", "REDIS_URL")
+
+
+class Databases:
+    """The databases of one server: which of them was written to?"""
+
+    def __init__(self, url: str, prefix: str) -> None:
+        self._base = url.rpartition("/")[0]
+        self._prefix = prefix
+
+    def url(self, number: int) -> str:
+        return f"{self._base}/{number}"
+
+    def written(self) -> list[int]:
+        found = []
+        for number in range(1, 6):
+            with contextlib.closing(redis.Redis.from_url(self.url(number))) as store:
+                keys = list(store.scan_iter(f"{self._prefix}*"))
+                found += [number] * bool(keys)
+                if keys:
+                    store.delete(*keys)
+        return found
+
+
+@pytest.fixture
+def databases(redis_url: str, prefix: str) -> Databases:
+    return Databases(redis_url, prefix)
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch, databases: Databases) -> None:
+    monkeypatch.setenv("STREAMY_REDIS_URL", databases.url(3))
+    monkeypatch.setenv("REDIS_URL", databases.url(4))
+
+
+@pytest.fixture
+def config(prefix: str) -> StreamConfig:
+    return StreamConfig(prefix=prefix)
+
+
+def flask_app(**settings: object) -> Flask:
+    app = Flask(__name__)
+    app.config.update(settings)
+    return app
+
+
+def test_the_argument_wins_over_everything(
+    environment: None, databases: Databases, config: StreamConfig
+):
+    app = flask_app(STREAMY_REDIS_URL=databases.url(2))
+    with StreamManager(databases.url(1), app=app, config=config) as streams:
+        streams.send_event("room", "x")
+
+    assert databases.written() == [1]
+
+
+def test_the_app_s_setting_wins_over_the_environment(
+    environment: None, databases: Databases, config: StreamConfig
+):
+    app = flask_app(STREAMY_REDIS_URL=databases.url(2))
+    with StreamManager(app=app, config=config) as streams:
+        streams.send_event("room", "x")
+
+    assert databases.written() == [2]
+
+
+def test_streamy_redis_url_wins_over_redis_url(
+    environment: None, databases: Databases, config: StreamConfig
+):
+    with StreamManager(config=config) as streams:
+        streams.send_event("room", "x")
+
+    assert databases.written() == [3]
+
+
+def test_redis_url_is_the_last_variable(
+    environment: None,
+    databases: Databases,
+    config: StreamConfig,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.delenv("STREAMY_REDIS_URL")
+    with StreamManager(config=config) as streams:
+        streams.send_event("room", "x")
+
+    assert databases.written() == [4]
+
+
+async def _send(config: StreamConfig) -> str:
+    async with AsyncStreamManager(config=config) as streams:
+        return await streams.send_event("room", "x")
+
+
+def test_an_async_manager_reads_the_same_variables(
+    environment: None, databases: Databases, config: StreamConfig
+):
+    asyncio.run(_send(config))
+
+    assert databases.written() == [3]
+
+
+@pytest.fixture
+def default_server() -> Iterator[redis.Redis]:
+    """Whatever listens at the default address; a server of ours if nobody does."""
+    store = redis.Redis(host="localhost", port=6379, db=0)
+    own = None
+    try:
+        store.ping()
+    except redis.ConnectionError:
+        own = RedisServer(port=6379).start()
+    yield store
+    store.close()
+    if own is not None:
+        own.close()
+
+
+def test_without_any_of_them_it_is_localhost(default_server: redis.Redis, prefix: str):
+    with StreamManager(config=StreamConfig(prefix=prefix)) as streams:
+        streams.send_event("room", "x")
+        assert len(list(default_server.scan_iter(f"{prefix}*"))) == 1
+        assert streams.delete_stream("room")
+
+
+def test_init_app_comes_later_and_reads_the_settings(databases: Databases, prefix: str):
+    app = flask_app(
+        STREAMY_REDIS_URL=databases.url(5), STREAMY_PREFIX=prefix, STREAMY_HISTORY_LENGTH=2
+    )
+    streams = StreamManager()
+    streams.init_app(app)
+
+    streams.send_events("room", ["a", "b", "c"])
+
+    assert streams.info("room").length == 2
+    assert databases.written() == [5]
+    assert "streamy_redis" in app.extensions
+    streams.close()
+
+
+def test_one_manager_serves_several_apps_that_share_its_redis(databases: Databases, prefix: str):
+    streams = StreamManager(config=StreamConfig(prefix=prefix))
+    for _ in range(2):
+        streams.init_app(flask_app(STREAMY_REDIS_URL=databases.url(2)))
+    streams.init_app(flask_app())
+
+    streams.send_event("room", "x")
+
+    assert databases.written() == [2]
+    streams.close()
+
+
+def test_two_apps_that_name_different_urls_are_an_error(databases: Databases):
+    streams = StreamManager(app=flask_app(STREAMY_REDIS_URL=databases.url(1)))
+
+    with pytest.raises(RuntimeError, match=r"(?i)redis"):
+        streams.init_app(flask_app(STREAMY_REDIS_URL=databases.url(2)))
+
+
+def test_init_app_connects_and_starts_nothing():
+    app = flask_app(STREAMY_REDIS_URL="redis://127.0.0.1:1/0")
+
+    streams = StreamManager(app=app)
+
+    with pytest.raises(RedisUnavailable):
+        streams.send_event("room", "x")
+    streams.close()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("STREAMY_HISTORY_LENGTH", -1),
+        ("STREAMY_KEEP_ALIVE_INTERVAL", "often"),
+        ("STREAMY_RETRY_INTERVAL", (3, 1)),
+        ("STREAMY_NO_SUCH_THING", 1),
+    ],
+)
+def test_a_bad_setting_is_an_error_that_names_it(setting: str, value: object):
+    with pytest.raises((ValueError, TypeError), match=f"(?i){setting[8:]}"):
+        StreamManager(app=flask_app(**{setting: value}))
+
+
+@pytest.mark.parametrize("url", ["http://localhost", "localhost:6379", "redis//x"])
+def test_a_url_of_another_scheme_is_an_error_at_once_or_names_itself(url: str):
+    with pytest.raises((ValueError, TypeError)):
+        StreamManager(url).send_event("room", "x")
