@@ -1,0 +1,1 @@
+"""Programs and web applications that tests start as processes of their own."""

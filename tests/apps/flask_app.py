@@ -1,0 +1,98 @@
+"""A Flask application with every feature of a response that get_stream has to get along with."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import threading
+from typing import Any
+
+from flask import Flask, Response, request
+
+from streamy_redis import StreamConfig, StreamManager
+
+app = Flask(__name__)
+streams = StreamManager(
+    os.environ["TEST_REDIS_URL"],
+    app=app,
+    config=StreamConfig(**json.loads(os.environ.get("TEST_CONFIG", "{}"))),
+)
+closed: list[str] = []
+print("application of tests.apps loaded", flush=True)
+
+
+@app.get("/ping")
+def ping() -> str:
+    return "pong"
+
+
+@app.get("/worker")
+def worker() -> dict[str, Any]:
+    """What this process holds."""
+    return {
+        "pid": os.getpid(),
+        "threads": threading.active_count(),
+        "fds": len(os.listdir("/proc/self/fd")),
+        "greenlets": greenlets(),
+        "closed": closed,
+    }
+
+
+def greenlets() -> int:
+    """How many there are that run, under gevent; 0 elsewhere."""
+    if "gevent" not in sys.modules:
+        return 0
+    from greenlet import greenlet
+
+    gc.collect()
+    return sum(isinstance(thing, greenlet) and not thing.dead for thing in gc.get_objects())
+
+
+@app.get("/events/<path:stream_id>")
+def events(stream_id: str) -> Response:
+    return streams.get_stream(stream_id, **options())
+
+
+@app.get("/events/")
+def events_of_nothing() -> Response:
+    return streams.get_stream("")
+
+
+@app.get("/decorated/<stream_id>")
+def decorated(stream_id: str) -> Response:
+    """Cookies, headers of the response object, and a callback for its end."""
+    response = streams.get_stream(stream_id, headers={"X-Ours": "1"})
+    response.set_cookie("seen", "yes")
+    response.headers["X-Late"] = "2"
+    response.call_on_close(lambda: closed.append(stream_id))
+    return response
+
+
+@app.post("/send/<path:stream_id>")
+def send(stream_id: str) -> dict[str, str]:
+    return {"id": streams.send_event(stream_id, request.get_data(as_text=True))}
+
+
+@app.after_request
+def mark(response: Response) -> Response:
+    response.headers["X-After-Request"] = "ran"
+    return response
+
+
+def options() -> dict[str, Any]:
+    """get_stream's own arguments, from the query."""
+    given: dict[str, Any] = {}
+    if "event_name" in request.args:
+        given["event_name"] = request.args["event_name"]
+    if "keep_alive_interval" in request.args:
+        given["keep_alive_interval"] = float(request.args["keep_alive_interval"])
+    if "last_event_id" in request.args:
+        given["last_event_id"] = request.args["last_event_id"]
+    if "replay" in request.args:
+        replay = request.args["replay"]
+        given["replay"] = replay if replay == "all" else int(replay)
+    if "headers" in request.args:
+        given["headers"] = json.loads(request.args["headers"])
+    return given

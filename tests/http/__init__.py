@@ -1,0 +1,1 @@
+"""DESIGN section 6, row by row, over real servers."""

@@ -1,0 +1,63 @@
+"""Deploys: SIGTERM with streams open, on every kind of server."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.deadline import Deadline
+from tests.exactly_once import Delivery, SentLog
+from tests.sites import Site
+from tests.web_servers import KINDS
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_stopped_server_is_gone_in_time_and_its_responses_end_cleanly(
+    new_site: Callable[..., Site], room: str, kind: str, workers: int
+):
+    site = new_site(kind, workers=workers)
+    count = workers if site.kind.streams == 1 else 6
+    browsers = [site.browser(f"{room} {n % 2}").wait_open() for n in range(count)]
+
+    start = time.monotonic()
+    took = site.server.terminate(within=site.kind.stops_within + 5)
+
+    for browser in browsers:
+        browser.wait_for(lambda b: b.ends, 5, "the response has ended")
+    if site.kind.ends_cleanly:
+        assert [browser.ends[0] for browser in browsers] == ["clean"] * count
+        assert max(browser.ended_at[0] for browser in browsers) - start < 1
+    assert took < site.kind.stops_within, site.server.output[-2000:]
+
+
+@pytest.mark.parametrize("kind", ["gunicorn-gthread", "gunicorn-asgi", "uvicorn"])
+def test_an_idle_server_stops_as_before(new_site: Callable[..., Site], room: str, kind: str):
+    site = new_site(kind)
+    site.browser(room).wait_open()
+    site.leave()
+
+    assert site.server.terminate(within=5) < 2
+
+
+def test_clients_resume_on_the_next_server(new_site: Callable[..., Site], room: str):
+    """A rolling deploy behind one address: HUP makes gunicorn replace its workers."""
+    site = new_site("gunicorn-gthread", workers=2)
+    sent = SentLog()
+    browsers = [site.browser(room).wait_open() for _ in range(6)]
+    before = {worker.pid for worker in site.server.workers()}
+
+    for n in range(150):
+        sent.returned(site.streams.send_event(room, str(n)), str(n))
+        if n == 50:
+            site.server.child.signal(signal.SIGHUP)
+        Deadline(0.01).stays(lambda: True)
+
+    for browser in browsers:
+        browser.wait_for(150, 15)
+        Delivery(sent, browser.events).assert_exactly_once()
+    Deadline(5).until(lambda: not before & {w.pid for w in site.server.workers()})
+    assert all(browser.opens >= 2 for browser in browsers)
