@@ -1,0 +1,1 @@
+"""The applications in integrations/, as a user runs them."""
