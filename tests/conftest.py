@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -105,12 +105,19 @@ def new_site(redis_url: str, prefix: str) -> Iterator[Callable[..., Site]]:
     sites: list[Site] = []
 
     def build(
-        kind: str, *, url: str = redis_url, workers: int = 1, app: str | None = None, **config: Any
+        kind: str,
+        *,
+        url: str = redis_url,
+        workers: int = 1,
+        app: str | None = None,
+        arguments: Sequence[str] = (),
+        **config: Any,
     ) -> Site:
         server = WebServer(
             KINDS[kind],
             app or app_for(KINDS[kind]),
             workers=workers,
+            arguments=arguments,
             env=environment(url, prefix=prefix, **{**CONFIG, **config}),
         ).start()
         site = Site(server, url, prefix)

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import httpx
 import psutil
 import pytest
 
@@ -21,6 +20,7 @@ from .deadline import Deadline
 from .exactly_once import Delivery, SentLog
 from .servers import RedisServer
 from .sites import Site
+from .web_servers import http
 
 CLIENTS = 4
 BOTH = ["gunicorn-gthread", "uvicorn"]
@@ -216,7 +216,7 @@ def test_a_process_with_100_open_streams_has_one_feed_and_four_more_connections(
 
 def browser_send(site: Site, stream_id: str) -> None:
     for _ in range(3):
-        httpx.post(site.server.stream_url("send", stream_id), content="x").raise_for_status()
+        http.post(site.server.stream_url("send", stream_id), content="x").raise_for_status()
 
 
 def visit(url: str, count: int) -> None:

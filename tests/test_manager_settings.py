@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -124,12 +125,12 @@ def test_an_async_manager_reads_the_same_variables(
 @pytest.fixture
 def default_server() -> Iterator[redis.Redis]:
     """Whatever listens at the default address; a server of ours if nobody does."""
-    store = redis.Redis(host="localhost", port=6379, db=0)
     own = None
     try:
-        store.ping()
-    except redis.ConnectionError:
+        socket.create_connection(("localhost", 6379), timeout=2).close()
+    except OSError:
         own = RedisServer(port=6379).start()
+    store = redis.Redis(host="localhost", port=6379, db=0)
     yield store
     store.close()
     if own is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import sys
 import tempfile
@@ -23,9 +22,13 @@ from .child import Child
 from .deadline import Deadline
 from .ports import free_port
 
-__all__ = ["ASGI_KINDS", "KINDS", "WSGI_KINDS", "ServerKind", "WebServer"]
+__all__ = ["ASGI_KINDS", "KINDS", "WSGI_KINDS", "ServerKind", "WebServer", "environment", "http"]
 
 ROOT = Path(__file__).parent.parent
+
+# One for all: a client of its own for each request loads all certificates each time. It keeps no
+# connection open, since a server that stops may wait for it.
+http = httpx.Client(verify=False, timeout=10, limits=httpx.Limits(max_keepalive_connections=0))
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,7 @@ class WebServer:
         env: Mapping[str, str] | None = None,
         directory: Path = ROOT,
         ready: str = "/ping",
+        arguments: Sequence[str] = (),
     ) -> None:
         self.kind = kind
         self.worker_count = workers
@@ -148,7 +152,8 @@ class WebServer:
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = Path(tempfile.mkdtemp(prefix="streamy-web-server-")) / "log"
         filled = [part.format(app=app, port=self.port, workers=workers) for part in kind.arguments]
-        self._command = [sys.executable, "-m", *filled]
+        # The application comes last, where a server wants it.
+        self._command = [sys.executable, "-m", *filled[:-1], *arguments, filled[-1]]
         self._env = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **(env or {})}
         self._directory = directory
         self._ready = ready
@@ -173,7 +178,7 @@ class WebServer:
         if self.output.count(self.kind.is_up) < self.worker_count:
             return False
         try:
-            return httpx.get(f"{self.url}{self._ready}", timeout=2).status_code == 200
+            return http.get(f"{self.url}{self._ready}", timeout=2).status_code == 200
         except httpx.HTTPError:
             return False
 
@@ -194,7 +199,7 @@ class WebServer:
         return f"{self.url}/{path}/{quoted}" + (f"?{encoded}" if encoded else "")
 
     def get_json(self, path: str) -> Any:
-        return httpx.get(f"{self.url}{path}", timeout=10).raise_for_status().json()
+        return http.get(f"{self.url}{path}").raise_for_status().json()
 
     def connections_to(self, port: int) -> int:
         """How many sockets the server's processes have towards a client's port."""
@@ -228,11 +233,3 @@ class WebServer:
 def environment(redis_url: str, **config: Any) -> dict[str, str]:
     """What the applications of tests/apps read."""
     return {"TEST_REDIS_URL": redis_url, "TEST_CONFIG": json.dumps(config)}
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True

@@ -363,7 +363,7 @@ def test_a_history_that_expired_under_a_live_subscriber_is_no_gap(shell: Shell):
     reader.wait_for(1)
 
     Deadline(5).until(lambda: not streams.info("room").exists)
-    assert reader.gets_no_more(0.5)
+    assert reader.gets_no_more(0.25)
     streams.send_event("room", "b")
 
     reader.wait_for(2)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import httpx
 import pytest
 
 from tests.sites import Site
+from tests.web_servers import http
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def site(new_site: Callable[..., Site]) -> Site:
 def test_both_kinds_of_endpoints_stream(site: Site, room: str):
     browsers = [site.browser(room, path=path).wait_open() for path in ("def", "async", "events")]
 
-    answer = httpx.post(site.server.stream_url("send", room), content="x")
+    answer = http.post(site.server.stream_url("send", room), content="x")
 
     for browser in browsers:
         assert browser.wait_for(1).messages[0].last_event_id == answer.json()["id"]
@@ -31,9 +31,9 @@ def test_both_kinds_answer_head_400_and_204(site: Site, room: str, path: str):
     site.streams.end_stream(room)
     end = site.streams.info(room).last_event_id
 
-    assert httpx.head(url).status_code == 200
-    assert httpx.get(url, headers={"Last-Event-ID": end}).status_code == 204
-    assert httpx.get(site.server.stream_url(path, "a\x01b")).status_code == 400
+    assert http.head(url).status_code == 200
+    assert http.get(url, headers={"Last-Event-ID": end}).status_code == 204
+    assert http.get(site.server.stream_url(path, "a\x01b")).status_code == 400
 
 
 def test_it_stops_within_a_second(site: Site, room: str):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import httpx
 import pytest
 
 from tests.deadline import Deadline
 from tests.exactly_once import Delivery, SentLog
 from tests.sites import Site
+from tests.web_servers import http
 
 KINDS = ["gunicorn-gthread", "gunicorn-gevent", "uvicorn"]
 
@@ -22,7 +22,7 @@ def test_too_many_subscribers_are_503_with_a_random_retry_after(
     url = site.server.stream_url("events", room)
     first, second = site.browser(room).wait_open(), site.browser(room).wait_open()
 
-    answers = [httpx.get(url, timeout=5) for _ in range(12)]
+    answers = [http.get(url, timeout=5) for _ in range(12)]
 
     assert {answer.status_code for answer in answers} == {503}
     waits = {int(answer.headers["retry-after"]) for answer in answers}
@@ -32,7 +32,7 @@ def test_too_many_subscribers_are_503_with_a_random_retry_after(
     site.streams.send_event(room, "x")
     for undisturbed in (first, second):
         assert undisturbed.wait_for(1).connects == 1
-    assert httpx.head(url, timeout=5).status_code == 200
+    assert http.head(url, timeout=5).status_code == 200
 
     first.close()
 

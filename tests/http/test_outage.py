@@ -11,7 +11,7 @@ import pytest
 from tests.servers import RedisServer
 from tests.sites import Site
 
-KINDS = ["gunicorn-gthread", "gunicorn-gevent", "uvicorn", "granian", "hypercorn"]
+KINDS = ["gunicorn-gthread", "gunicorn-gevent", "uvicorn", "granian"]
 OPENED = re.compile(rb"retry: \d+\n(?::\n)+id: [1-9]\d{15}-0-0\nevent: stream-open\ndata: {}\n\n")
 
 

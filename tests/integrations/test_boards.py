@@ -20,7 +20,7 @@ from tests.child import Child
 from tests.deadline import Deadline
 from tests.exactly_once import Delivery, SentLog
 from tests.servers import RedisServer
-from tests.web_servers import ROOT, ServerKind, WebServer
+from tests.web_servers import ROOT, ServerKind, WebServer, http
 
 INTEGRATIONS = ROOT / "integrations"
 FLASK = ServerKind(
@@ -116,7 +116,7 @@ class Everywhere:
         def send(number: int) -> None:
             text = f"through {server.kind} {number}"
             try:
-                answer = httpx.post(
+                answer = http.post(
                     f"{server.url}/send?stream={self._stream_id}", content=text, timeout=5
                 )
                 event_id = answer.json()["id"]
@@ -211,26 +211,26 @@ def the_log(boards: Boards, stream_id: str) -> SentLog:
 def test_an_end_reaches_every_page_for_good_and_the_stream_can_start_anew(boards: Boards):
     browsers = boards.open(2, "room")
     flask, starlette = boards.servers
-    httpx.post(f"{flask.url}/send?stream=room", content="hello").raise_for_status()
+    http.post(f"{flask.url}/send?stream=room", content="hello").raise_for_status()
 
-    assert httpx.post(f"{starlette.url}/end?stream=room").json() == {"ended": True}
+    assert http.post(f"{starlette.url}/end?stream=room").json() == {"ended": True}
 
     for browser in browsers:
         browser.wait_closed()
         assert [e.type for e in browser.events][1:] == ["message", "stream-end"]
         assert browser.statuses == [200, 204]
-    refused = httpx.post(f"{flask.url}/send?stream=room", content="late")
+    refused = http.post(f"{flask.url}/send?stream=room", content="late")
     assert refused.status_code == 409
-    assert httpx.post(f"{flask.url}/anew?stream=room").json() == {"deleted": True}
+    assert http.post(f"{flask.url}/anew?stream=room").json() == {"deleted": True}
     (again, *_) = boards.open(1, "room")
-    httpx.post(f"{starlette.url}/send?stream=room", content="new life").raise_for_status()
+    http.post(f"{starlette.url}/send?stream=room", content="new life").raise_for_status()
     assert "new life" in again.wait_for(1).data[0]
 
 
 def test_a_job_reports_its_progress_on_both_boards(boards: Boards):
     browsers = boards.open(1, "work")
 
-    httpx.post(f"{boards.servers[0].url}/job?stream=work").raise_for_status()
+    http.post(f"{boards.servers[0].url}/job?stream=work").raise_for_status()
 
     for browser in browsers:
         browser.wait_for(lambda b: len(b.of_type("progress")) >= 3, 10, "three steps")
@@ -239,12 +239,12 @@ def test_a_job_reports_its_progress_on_both_boards(boards: Boards):
 
 
 def test_the_same_page_is_served_by_both(boards: Boards):
-    pages = [httpx.get(server.url).text for server in boards.servers]
+    pages = [http.get(server.url).text for server in boards.servers]
 
     assert pages[0] == pages[1]
     for reference in re.findall(r'(?:src|href)="([^":]+)"', pages[0]):
         for server in boards.servers:
-            assert httpx.get(f"{server.url}/{reference.lstrip('/')}").status_code == 200
+            assert http.get(f"{server.url}/{reference.lstrip('/')}").status_code == 200
 
 
 def test_the_kill_route_kills_this_server_s_workers_only(boards: Boards):
@@ -252,12 +252,12 @@ def test_the_kill_route_kills_this_server_s_workers_only(boards: Boards):
     victim = flask.workers()[0].pid
     stranger = starlette.workers()[0].pid
 
-    assert httpx.delete(f"{flask.url}/workers/{stranger}").status_code == 403
-    assert httpx.delete(f"{flask.url}/workers/{flask.child.pid}").status_code == 403
-    assert httpx.delete(f"{flask.url}/workers/1").status_code == 403
+    assert http.delete(f"{flask.url}/workers/{stranger}").status_code == 403
+    assert http.delete(f"{flask.url}/workers/{flask.child.pid}").status_code == 403
+    assert http.delete(f"{flask.url}/workers/1").status_code == 403
     # It may be the very worker that answers: then there is no answer.
     with contextlib.suppress(httpx.TransportError):
-        assert httpx.delete(f"{flask.url}/workers/{victim}").json() == {"killed": victim}
+        assert http.delete(f"{flask.url}/workers/{victim}").json() == {"killed": victim}
 
     Deadline(5).until(lambda: victim not in [w.pid for w in flask.workers()])
     assert psutil.pid_exists(stranger)

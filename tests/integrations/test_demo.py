@@ -9,14 +9,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import psutil
 import pytest
 
 from tests.browser import EventSource
 from tests.child import Child
 from tests.deadline import Deadline
-from tests.web_servers import ROOT
+from tests.web_servers import ROOT, http
 
 SCRIPT = ROOT / "scripts" / "demo"
 
@@ -47,7 +46,7 @@ def test_serves_both_boards_and_stops_everything_on_ctrl_c(demo: Child):
         for browser in (here.wait_open(), there.wait_open()):
             # The job's ticks, and what somebody sends.
             browser.wait_for(lambda b: b.of_type("tick"), 10, "a tick")
-        sent = httpx.post(f"{flask}send", content="hello").json()["id"]
+        sent = http.post(f"{flask}send", content="hello").json()["id"]
         for browser in (here, there):
             browser.wait_for(lambda b: sent in [e.last_event_id for e in b.messages], 5, "hello")
 
@@ -62,7 +61,7 @@ def test_starts_again_what_was_killed(demo: Child):
     job = next(p for p in demo.children() if "job.py" in " ".join(p.cmdline()))
 
     # The demo gives up on what dies within three seconds of its start.
-    Deadline(4).stays(lambda: demo.running, every=0.2)
+    Deadline(3.2).stays(lambda: demo.running, every=0.2)
     job.kill()
 
     Deadline(10).until(lambda: "was started again" in demo.output, lambda: demo.output)
