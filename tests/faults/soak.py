@@ -1,0 +1,414 @@
+"""Random faults for a long time: `python -m tests.faults.soak`.
+
+STREAMY_SOAK_SECONDS    how long, 1800 by default
+STREAMY_FAULT_SEED      the dice; printed, so that the order of the faults can be had again
+
+Scene after scene, each with clients on three servers, senders, and several faults in a row; after
+each fault everybody must be complete in its time, after each scene nothing may be left over.
+Prints what was counted; the exit status is 1 if anything was not as promised.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from contextlib import contextmanager
+
+from tests.browser import EventSource
+from tests.deadline import Deadline
+from tests.exactly_once import Delivery, SentLog
+
+from .proxy import Fate
+from .rude_clients import RudeClient, TricklingClient
+from .stage import Scene, Stage
+from .test_lost_history import evict
+from .test_refusals import CAUSES, CUTS_BY_ITSELF
+from .test_storms import stampede
+
+__all__ = ["main"]
+
+KINDS = ("gunicorn-gthread", "gunicorn-gevent", "uvicorn")
+# Seconds until all is delivered where nothing is wrong with Redis any more.
+HEALED = 5.0
+
+
+@dataclasses.dataclass
+class Figures:
+    """What was counted over all scenes."""
+
+    scenes: int = 0
+    sent: int = 0
+    received: int = 0
+    reconnects: int = 0
+    resets: int = 0
+    resets_expected: int = 0
+    missing: int = 0
+    repeated: int = 0
+    out_of_order: int = 0
+    foreign: int = 0
+    send_errors: int = 0
+    longest_send: float = 0.0
+    naive_missing: int = 0
+    faults: Counter[str] = dataclasses.field(default_factory=Counter)
+    failures: list[str] = dataclasses.field(default_factory=list)
+
+    def take(self, scene: Scene, losses: int) -> None:
+        """One scene's records, whatever became of it."""
+        self.scenes += 1
+        both = (
+            (scene.sender, scene.browsers, losses),
+            (scene.other, scene.bystanders, scene.beside_losses),
+        )
+        for sender, browsers, lost in both:
+            self.sent += len(sender.sent)
+            self.send_errors += len(sender.errors)
+            self.longest_send = max(self.longest_send, max(sender.took, default=0.0))
+            for browser in browsers:
+                self._take_client(sender.sent, browser)
+                self.resets_expected += lost
+        self.naive_missing += len(Delivery(scene.sender.sent, scene.naive.events).missing)
+
+    def _take_client(self, sent: SentLog, browser: EventSource) -> None:
+        delivery = Delivery(sent, browser.events)
+        self.received += len(browser.messages)
+        self.reconnects += browser.opens - 1
+        self.resets += delivery.resets
+        self.missing += len(delivery.missing)
+        self.repeated += len(delivery.repeated)
+        self.out_of_order += len(delivery.out_of_order)
+        self.foreign += len(delivery.foreign)
+
+    def __str__(self) -> str:
+        lines = [
+            f"{field.name.replace('_', ' '):>16}: {getattr(self, field.name)}"
+            for field in dataclasses.fields(self)
+            if field.name not in ("faults", "failures")
+        ]
+        lines += [f"{count:>16} x {name}" for name, count in sorted(self.faults.items())]
+        return "\n".join([*lines, f"{len(self.failures):>16} failures", *self.failures])
+
+
+class SoakScene(Scene):
+    """A scene that counts how often its histories were lost."""
+
+    losses = 0
+    beside_losses = 0
+
+    def both_paused(self, act: Callable[[], object]) -> None:
+        """While nobody sends: a send under way when its history is lost may come twice."""
+        self.paused(lambda: self.other.paused(act))
+
+    def finish_soak(self) -> None:
+        """As finish(), with as many resets as there were losses."""
+        self.finish(resets=self.losses, beside_resets=self.beside_losses)
+
+
+Fault = Callable[[SoakScene, random.Random], None]
+FAULTS: dict[str, tuple[int, Fault]] = {}
+
+
+def fault(weight: int = 1) -> Callable[[Fault], Fault]:
+    def register(function: Fault) -> Fault:
+        FAULTS[function.__name__.replace("_", " ")] = (weight, function)
+        return function
+
+    return register
+
+
+@fault(3)
+def connections_killed(scene: SoakScene, rng: random.Random) -> None:
+    kinds = rng.choice([("pubsub",), ("normal",), ("pubsub", "normal")])
+    for _ in range(rng.randint(3, 12)):
+        for kind in kinds:
+            scene.admin.client_kill_filter(_type=kind, skipme=True)
+        scene.burst(rng.randint(1, 30))
+        pause(rng.uniform(0.05, 0.6))
+
+
+@fault(2)
+def redis_stopped(scene: SoakScene, rng: random.Random) -> None:
+    scene.stage.redis.hang()
+    try:
+        pause(rng.choice([0.5, 2, 2, 5, 10, 30]))
+        scene.keep_alives_go_on()
+    finally:
+        scene.stage.redis.go_on()
+
+
+@fault(2)
+def redis_restarted_with_its_data(scene: SoakScene, rng: random.Random) -> None:
+    scene.stage.redis.kill()
+    pause(rng.choice([0, 0.3, 2, 6]))
+    scene.stage.restart()
+
+
+@fault()
+def redis_restarted_empty(scene: SoakScene, rng: random.Random) -> None:
+    def restart() -> None:
+        scene.wait_complete(HEALED)
+        scene.stage.redis.kill()
+        pause(rng.choice([0, 0.3, 2]))
+        scene.stage.restart(empty=True)
+
+    scene.both_paused(restart)
+    scene.losses += 1
+    scene.beside_losses += 1
+
+
+@fault()
+def history_lost(scene: SoakScene, rng: random.Random) -> None:
+    how = rng.choice(["flush", "delete", "evict"])
+    if how == "flush":
+        scene.both_paused(lambda: (scene.wait_complete(HEALED), scene.admin.flushall()))
+        scene.beside_losses += 1
+    elif how == "delete":
+        scene.paused(lambda: scene.admin.delete(scene.log_key))
+    else:
+        scene.both_paused(lambda: evict(scene))
+    scene.losses += 1
+
+
+@fault()
+def history_trimmed_under_those_who_are_live(scene: SoakScene, rng: random.Random) -> None:
+    def trim() -> None:
+        scene.wait_complete(HEALED)
+        scene.admin.xtrim(scene.log_key, maxlen=rng.randint(1, 20), approximate=False)
+
+    scene.paused(trim)
+
+
+@fault(2)
+def one_process_cut_off(scene: SoakScene, rng: random.Random) -> None:
+    site = rng.choice(scene.stage.sites)
+    seconds = rng.choice([0, 3, 8, 20])
+    if seconds:
+        site.proxy.cut_silently()
+        pause(seconds)
+        site.proxy.let_new_through()
+    else:
+        site.proxy.forget_connections()
+    pause(0.5)
+
+
+@fault()
+def messages_swallowed(scene: SoakScene, rng: random.Random) -> None:
+    site = rng.choice(scene.stage.sites)
+    site.proxy.swallows_messages = True
+    try:
+        scene.burst(5)
+        first = scene.sender.sent.ids[-1]
+        for browser in scene.browsers:
+            browser.wait_for(
+                lambda b: any(e.last_event_id == first for e in b.messages[-5000:]), 10, first
+            )
+    finally:
+        site.proxy.swallows_messages = False
+    # What was swallowed last is noticed by its follower.
+    pause(0.1)
+
+
+@fault(2)
+def replies_lost(scene: SoakScene, rng: random.Random) -> None:
+    for _ in range(rng.randint(2, 8)):
+        fate = rng.choice(list(Fate))
+        scene.stage.senders.mark(b"EVALSHA", fate, rng.randint(1, 3))
+        site = rng.choice(scene.stage.sites)
+        site.proxy.mark(rng.choice([b"EVALSHA", b"\r\nSUBSCRIBE\r\n"]), rng.choice(list(Fate)))
+        site.proxy.halves_messages = rng.randint(0, 1)
+        scene.admin.client_kill_filter(_type="pubsub")
+        pause(rng.uniform(0.1, 1))
+
+
+@fault(2)
+def redis_refuses(scene: SoakScene, rng: random.Random) -> None:
+    # WRONGTYPE takes the history away for a moment: its own test looks at that.
+    name = rng.choice([name for name in CAUSES if name != "WRONGTYPE"])
+    with contextmanager(CAUSES[name][0])(scene):
+        pause(rng.uniform(0.5, 2))
+        if name not in CUTS_BY_ITSELF:
+            scene.admin.client_kill_filter(_type="pubsub")
+        pause(rng.uniform(0.5, 3))
+
+
+@fault()
+def scripts_flushed(scene: SoakScene, rng: random.Random) -> None:
+    for _ in range(20):
+        scene.admin.script_flush()
+        pause(rng.uniform(0, 0.1))
+
+
+@fault()
+def junk_on_the_channel(scene: SoakScene, rng: random.Random) -> None:
+    for _ in range(30):
+        scene.admin.publish(scene.channel, rng.randbytes(rng.randint(0, 400)))
+        pause(0.01)
+
+
+@fault(2)
+def clients_cut(scene: SoakScene, rng: random.Random) -> None:
+    for _ in range(rng.randint(1, 5)):
+        for browser in rng.sample(scene.browsers, k=rng.randint(1, len(scene.browsers))):
+            browser.cut(reset=rng.random() < 0.5)
+        pause(rng.uniform(0.05, 0.8))
+
+
+@fault()
+def rude_clients(scene: SoakScene, rng: random.Random) -> None:
+    site = rng.choice(scene.stage.sites)
+    url = site.server.stream_url("events", scene.room)
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(contextlib.closing(RudeClient(url, receive_buffer=4096)))
+        stack.enter_context(contextlib.closing(TricklingClient(url)))
+        gone = RudeClient(url).read_until(b"stream-open")
+        gone.vanish()
+        gone.close()
+        for n in range(200):
+            client = RudeClient(site.server.stream_url("events", f"{scene.room} left {n}"))
+            pause(rng.choice([0, 0, 0.002]))
+            if rng.random() < 0.5:
+                client.reset()
+            else:
+                client.close()
+
+
+@fault()
+def stampede_of_1000(scene: SoakScene, rng: random.Random) -> None:
+    site = scene.stage.sites[-1]
+    paths = [f"/events/stampede-{rng.randint(0, 99)}?n={n}" for n in range(1000)]
+    answers, _took = stampede(site.server.port, paths, timeout=20)
+    statuses = Counter(answer.split(b" ", 2)[1] if answer else b"none" for answer in answers)
+    assert set(statuses) == {b"200"}, statuses
+
+
+@fault()
+def resume_of_everything(scene: SoakScene, rng: random.Random) -> None:
+    """At the most 5,000 events for each of 24."""
+    if scene.losses:
+        return
+    cursor = scene.browsers[0].of_type("stream-open")[0].last_event_id
+    late = [
+        site.browser(scene.room, last_event_id=cursor)
+        for site in scene.stage.sites
+        for _ in range(8)
+    ]
+    newest = scene.sender.sent.ids[-1]
+    for browser in late:
+        browser.wait_for(lambda b: any(e.last_event_id == newest for e in b.messages), 30, newest)
+        browser.close()
+        seen = Delivery(scene.sender.sent, browser.events)
+        wrong = [*seen.repeated, *seen.out_of_order, *seen.foreign]
+        assert not wrong, seen.verdict()
+        assert not seen.resets, seen.verdict()
+
+
+@fault(2)
+def worker_killed(scene: SoakScene, rng: random.Random) -> None:
+    site = rng.choice(scene.stage.sites[:-1])  # uvicorn is alone: nobody would start it again
+    boots = site.server.output.count(site.kind.is_up)
+    if rng.random() < 0.5:
+        (worker,) = site.server.workers()
+        os.kill(worker.pid, signal.SIGKILL)
+    else:
+        site.server.child.signal(signal.SIGHUP)
+    Deadline(20).until(
+        lambda: (
+            site.server.output.count(site.kind.is_up) > boots and len(site.server.workers()) == 1
+        ),
+        "a new worker",
+    )
+    # gthread's new worker makes its threads as it needs them: fewer than at the start.
+    for browser in scene.browsers_of(site):
+        browser.wait_for(lambda b: b.opens >= 2, 15, "it is back")
+
+
+def pause(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def play(stage: Stage, rng: random.Random, figures: Figures, end: float) -> None:
+    """One scene, with one to six faults in a row."""
+    plot: list[str] = []
+    scene = SoakScene(stage, sender_url=stage.senders.url)
+    try:
+        try:
+            with scene.redis_away():
+                for _ in range(rng.randint(1, 6)):
+                    name = rng.choices(list(FAULTS), [w for w, _ in FAULTS.values()])[0]
+                    plot.append(name)
+                    figures.faults[name] += 1
+                    FAULTS[name][1](scene, rng)
+                    scene.wait_complete(10)
+                    if time.monotonic() > end:
+                        break
+            pause(1.5)  # an undisturbed while, in which the bystanders' latency counts
+            scene.finish_soak()
+        finally:
+            figures.take(scene, scene.losses)
+    except Exception as error:
+        figures.failures.append(f"in scene {figures.scenes} ({', '.join(plot)}): {error!r}"[:3000])
+        traceback.print_exc()
+    finally:
+        heal(stage)
+        scene.close()
+    try:
+        stage.assert_back_to_the_start(20)
+    except AssertionError as error:
+        figures.failures.append(f"after scene {figures.scenes} ({', '.join(plot)}): {error}"[:3000])
+
+
+def heal(stage: Stage) -> None:
+    """What a failed fault may have left switched on must not spoil the next scene."""
+    with contextlib.suppress(Exception):
+        stage.redis.go_on()
+    for proxy in [*(site.proxy for site in stage.sites), stage.senders]:
+        proxy.swallows_messages = False
+        proxy.refuses_with = None
+        proxy.halves_messages = 0
+        proxy.forget_marks()
+        if not proxy.is_open:
+            proxy.let_new_through()
+
+
+def main() -> int:
+    seconds = float(os.environ.get("STREAMY_SOAK_SECONDS", "1800"))
+    seed = os.environ.get("STREAMY_FAULT_SEED") or str(random.SystemRandom().randrange(10**6))
+    print(f"soak for {seconds:.0f} s with STREAMY_FAULT_SEED={seed}", flush=True)
+    rng = random.Random(seed)
+    figures = Figures()
+    start = time.monotonic()
+    end = start + seconds
+    stage = Stage(KINDS)
+    try:
+        while time.monotonic() < end:
+            play(stage, rng, figures, end)
+            print(
+                f"{time.monotonic() - start:6.0f} s: {figures.scenes} scenes, "
+                f"{figures.sent} sent, {figures.received} received, "
+                f"{figures.missing} missing, {figures.repeated} repeated, "
+                f"{len(figures.failures)} failures",
+                flush=True,
+            )
+    finally:
+        stage.close()
+    print(f"{time.monotonic() - start:.0f} s, STREAMY_FAULT_SEED={seed}\n{figures}", flush=True)
+    return bool(
+        figures.failures
+        or figures.missing
+        or figures.repeated
+        or figures.out_of_order
+        or figures.foreign
+        or figures.resets != figures.resets_expected
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,329 @@
+"""Both frameworks on one Redis, each behind a proxy of its own, and a scene for each fault."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+import statistics
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import psutil
+import redis
+
+from streamy_redis import StreamManager
+from tests.browser import EventSource, ReadyState
+from tests.deadline import Deadline
+from tests.exactly_once import Delivery, SentLog
+from tests.servers import RedisServer
+from tests.sites import CONFIG, Site, app_for
+from tests.web_servers import KINDS, WebServer, environment
+
+from .naive import NaiveSubscriber, stored
+from .proxy import Proxy
+from .senders import Sender
+
+__all__ = ["BYSTANDER_P99", "LOG_LINES", "Scene", "Stage", "StageSite"]
+
+T = TypeVar("T")
+
+# Seconds from the call of send_event to the browser, of 99 in 100 events on another stream.
+BYSTANDER_P99 = 0.25
+# Lines a second in the log of a server; and once, for what is told once per fault and per stream.
+LOG_LINES = (3, 12)
+_ACCESS_LOG = re.compile(r'"(GET|POST|HEAD) /')
+
+
+class StageSite(Site):
+    """A site behind its own proxy."""
+
+    def __init__(self, kind: str, redis_port: int, prefix: str, **config: Any) -> None:
+        self.proxy = Proxy(redis_port)
+        server = WebServer(
+            KINDS[kind],
+            app_for(KINDS[kind]),
+            env=environment(self.proxy.url, prefix=prefix, **{**CONFIG, **config}),
+        ).start()
+        super().__init__(server, self.proxy.url, prefix)
+
+    def held(self) -> dict[str, int]:
+        """What its one process holds, and how many connections it has to Redis."""
+        told = self.server.get_json("/worker")
+        counts = {key: told[key] for key in ("threads", "fds", "tasks", "greenlets") if key in told}
+        return {**counts, "connections": self.server.connections_to(self.proxy.port)}
+
+    def open_sockets(self) -> str:
+        """For a person who wonders what is left."""
+        return "\n".join(
+            f"{c.fd} {c.status} {c.laddr} {c.raddr}"
+            for worker in self.server.workers()
+            for c in psutil.Process(worker.pid).net_connections("tcp")
+        )
+
+    def log_lines(self) -> list[str]:
+        return [line for line in self.server.output.splitlines() if not _ACCESS_LOG.search(line)]
+
+    def close(self) -> None:
+        super().close()
+        self.proxy.close()
+
+
+class Stage:
+    """Servers that stay up for many faults, and what each fault leaves behind in them.
+
+    Args:
+        kinds: of web servers.
+        config: of their managers, beside short keep-alives and retries.
+    """
+
+    def __init__(
+        self, kinds: tuple[str, ...] = ("gunicorn-gthread", "uvicorn"), **config: Any
+    ) -> None:
+        self.redis = RedisServer(durable=True).start()
+        self.prefix = f"t-{uuid.uuid4().hex[:12]}"
+        self.config = config
+        self._make_admin()
+        # What senders of a scene may be sent through.
+        self.senders = Proxy(self.redis.port)
+        self.sites = [StageSite(kind, self.redis.port, self.prefix, **config) for kind in kinds]
+        for site in self.sites:
+            self._warm_up(site)
+        self.start = {site.kind.name: site.held() for site in self.sites}
+
+    def _make_admin(self) -> None:
+        with contextlib.closing(self.redis.connect()) as store:
+            store.execute_command("ACL SETUSER admin on nopass allkeys allchannels allcommands")
+
+    def restart(self, *, empty: bool = False) -> None:
+        """Redis killed and started again, with its data or without."""
+        self.redis.restart(empty=empty)
+        self._make_admin()
+
+    @property
+    def admin_url(self) -> str:
+        """For connections that no fault of the default user's touches."""
+        return f"redis://admin:any@127.0.0.1:{self.redis.port}/0"
+
+    def admin(self) -> redis.Redis:
+        return redis.Redis.from_url(self.admin_url)
+
+    def _warm_up(self, site: StageSite) -> None:
+        """For what a process makes once and keeps: threads, the log's connection, scripts."""
+        # All of a gthread worker's threads: one is left to answer held().
+        count = min(39, site.kind.streams - 1)
+        for n in range(count):
+            site.browser(f"warm up {n}")
+        for browser in site._browsers:
+            browser.wait_open()
+        site.held()
+        site.leave()
+        # There is nothing to compare with yet: until it stops falling.
+        held = [site.held()]
+
+        def is_steady() -> bool:
+            held.append(site.held())
+            return len(held) > 8 and len({str(sorted(each.items())) for each in held[-8:]}) == 1
+
+        Deadline(10).until(is_steady, lambda: held[-8:], every=0.1)
+
+    def _holds_more(self, site: StageSite) -> bool:
+        now = site.held()
+        return any(now[key] > least for key, least in self.start[site.kind.name].items())
+
+    def assert_back_to_the_start(self, timeout: float = 10) -> None:
+        """Descriptors, threads, tasks and Redis connections: none more than at the start."""
+        for site in self.sites:
+            start = self.start[site.kind.name]
+            Deadline(timeout).until(
+                lambda site=site: not self._holds_more(site),
+                lambda site=site, start=start: (
+                    f"{site.kind}: {start} became {site.held()}\n{site.open_sockets()}"
+                ),
+                every=0.1,
+            )
+
+    @contextlib.contextmanager
+    def scene(self, **kwargs: Any) -> Iterator[Scene]:
+        """A room with clients and a sender, another room beside it; everything gone afterwards."""
+        scene = Scene(self, **kwargs)
+        try:
+            yield scene
+        finally:
+            scene.close()
+        self.assert_back_to_the_start()
+
+    def close(self) -> None:
+        for site in self.sites:
+            site.close()
+        self.senders.close()
+        self.redis.close()
+
+
+@dataclass
+class _Away:
+    """When Redis was out of reach: for everybody, or for one site."""
+
+    start: float
+    site: StageSite | None
+    end: float = math.inf
+
+
+class Scene:
+    """One fault: who sends, who listens, and what they saw."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        *,
+        clients: int = 2,
+        rate: float = 100,
+        sender_url: str | None = None,
+        naive_url: str | None = None,
+        **sender_config: Any,
+    ) -> None:
+        self.stage = stage
+        self.room = f"room {uuid.uuid4().hex[:8]}"
+        self.beside = f"{self.room} beside"
+        self.admin = stage.admin()
+        self.log_key = f"{stage.prefix}:{{{self.room}}}:log"
+        self.channel = f"{stage.prefix}:{{{self.room}}}"
+        self._away: list[_Away] = []
+        self._began = time.monotonic()
+        self._lines = {site.kind.name: len(site.log_lines()) for site in stage.sites}
+        self.browsers = [site.browser(self.room) for site in stage.sites for _ in range(clients)]
+        self.bystanders = [site.browser(self.beside) for site in stage.sites]
+        for browser in [*self.browsers, *self.bystanders]:
+            browser.wait_open()
+        url = sender_url or stage.redis.url
+        self.naive = NaiveSubscriber(
+            naive_url or stage.redis.url,
+            self.channel,
+            start=self.browsers[0].of_type("stream-open")[0].last_event_id,
+        )
+        # Long enough to hold all that a scene sends.
+        sender_config = {"history_length": 20_000, **sender_config}
+        self.sender = Sender(url, stage.prefix, self.room, rate=rate, **sender_config)
+        self.other = Sender(url, stage.prefix, self.beside, rate=50, name="beside", **sender_config)
+        self._bursts = StreamManager(stage.admin_url, config=self.sender.config)
+        for browser in [*self.browsers, *self.bystanders]:
+            browser.wait_for(3)
+
+    def burst(self, count: int) -> list[str]:
+        """Many events in one round trip, from another process's point of view."""
+        data = [f"burst {len(self.sender.sent)} {n}" for n in range(count)]
+        ids = self._bursts.send_events(self.room, data)
+        for event_id, each in zip(ids, data, strict=True):
+            self.sender.sent.returned(event_id, each)
+        return ids
+
+    def rewritten(self, count: int) -> list[str]:
+        """A burst that is off the record, since its positions were given before."""
+        data = [f"rewritten {n}" for n in range(count)]
+        return self._bursts.send_events(self.room, data)
+
+    @contextlib.contextmanager
+    def redis_away(self, site: StageSite | None = None) -> Iterator[None]:
+        """While Redis (or one site's way to it) doesn't answer, its latency doesn't count."""
+        away = _Away(time.monotonic() - 0.1, site)
+        self._away.append(away)
+        try:
+            yield
+        finally:
+            away.end = time.monotonic() + 1.5
+
+    def paused(self, act: Callable[[], T]) -> T:
+        """Act while nobody sends to the room."""
+        return self.sender.paused(act)
+
+    def browsers_of(self, site: StageSite) -> list[EventSource]:
+        """Of one site, in the room and beside it."""
+        everybody = [*self.browsers, *self.bystanders]
+        return [b for b in everybody if b.url.startswith(site.server.url)]
+
+    def is_connected(self) -> bool:
+        """Whether no browser has lost its first connection."""
+        return all(
+            b.connects == 1 and b.state is ReadyState.OPEN
+            for b in [*self.browsers, *self.bystanders]
+        )
+
+    def keep_alives_go_on(self) -> None:
+        """Everybody is written to, whatever Redis does."""
+        for browser in [*self.browsers, *self.bystanders]:
+            size = len(browser.body)
+            browser.wait_for(lambda b, size=size: len(b.body) > size, 3, "a keep-alive")
+
+    def wait_complete(self, timeout: float) -> None:
+        """Everything that has been sent by now is at every client within that time."""
+        deadline = Deadline(timeout)
+        for sender, browsers in ((self.sender, self.browsers), (self.other, self.bystanders)):
+            ids = sender.sent.ids
+            for browser in browsers:
+                # What is newer comes later, and the last of several lives is the newest.
+                deadline.until(
+                    lambda b=browser, last=ids[-1]: any(
+                        e.last_event_id == last for e in b.messages[-400:]
+                    ),
+                    lambda b=browser, last=ids[-1]: f"complete ({last} is missing): {b}",
+                )
+
+    def finish(self, *, resets: int = 0, beside_resets: int | None = None) -> SentLog:
+        """Stop sending; everybody has everything; nobody else noticed; nothing is left over."""
+        self.sender.stop()
+        self.other.stop()
+        self.wait_complete(15)
+        beside_resets = resets if beside_resets is None else beside_resets
+        for browser in self.browsers:
+            Delivery(self.sender.sent, browser.events).assert_exactly_once(resets=resets)
+        for browser in self.bystanders:
+            Delivery(self.other.sent, browser.events).assert_exactly_once(resets=beside_resets)
+        self.assert_bystanders_are_quick()
+        self.assert_logs_are_short()
+        return self.sender.sent
+
+    def assert_bystanders_are_quick(self) -> None:
+        """The 99th percentile of those on another stream, while Redis itself answers."""
+        waits = [
+            arrival - began
+            for site, browser in zip(self.stage.sites, self.bystanders, strict=True)
+            for event, arrival in zip(browser.events, browser.arrivals, strict=True)
+            if (began := self.other.began.get(event.data)) is not None and self._counts(began, site)
+        ]
+        if len(waits) >= 100:
+            p99 = statistics.quantiles(waits, n=100)[98]
+            assert p99 < BYSTANDER_P99, f"p99 of {len(waits)} events is {p99 * 1000:.0f} ms"
+
+    def _counts(self, moment: float, site: StageSite) -> bool:
+        return not any(
+            away.start <= moment <= away.end and away.site in (None, site) for away in self._away
+        )
+
+    def assert_stored_once(self) -> None:
+        """Each event whose send returned is in the log, and none is there twice."""
+        data = [event.data for event in stored(self.admin, self.log_key)]
+        twice = [each for each, count in Counter(data).items() if count > 1]
+        assert not twice, twice[:5]
+        assert set(data) == set(self.sender.sent.payloads.values())
+
+    def assert_logs_are_short(self) -> None:
+        a_second, once = LOG_LINES
+        allowed = once + a_second * (time.monotonic() - self._began)
+        for site in self.stage.sites:
+            new = site.log_lines()[self._lines[site.kind.name] :]
+            assert len(new) <= allowed, (len(new), new[-30:])
+            assert not any("Traceback" in line for line in new), "\n".join(new[-60:])
+
+    def close(self) -> None:
+        for sender in (self.sender, self.other):
+            with contextlib.suppress(Exception):
+                sender.stop()
+        self._bursts.close()
+        self.naive.close()
+        for site in self.stage.sites:
+            site.leave()
+        self.admin.close()

@@ -1,0 +1,205 @@
+"""Many senders at once, in threads, tasks, loops and processes that don't live long."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import redis
+
+from streamy_redis import AsyncStreamManager, RedisUnavailable, StreamConfig, StreamManager
+from tests.browser import ReadyState
+from tests.deadline import Deadline
+from tests.exactly_once import Delivery, SentLog, position_of
+
+from .naive import stored
+from .stage import Scene, Stage
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def program(name: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.faults.many_senders", name, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+
+
+def record(sent: SentLog, process: subprocess.Popen[str]) -> int:
+    """What a program says was returned to it, and its exit status."""
+    output, _ = process.communicate(timeout=60)
+    for line in output.splitlines():
+        event_id, _, data = line.partition(" ")
+        sent.returned(event_id, data)
+    return process.returncode
+
+
+def assert_stored(scene: Scene, sent: SentLog) -> None:
+    in_the_log = {e.last_event_id: e.data for e in stored(scene.admin, scene.log_key)}
+    assert sent.payloads == in_the_log
+
+
+def test_32_threads_while_connections_are_killed(stage: Stage):
+    with stage.scene(rate=20) as scene:
+        sent = scene.sender.sent
+        orders: list[list[str]] = [[] for _ in range(32)]
+        manager = StreamManager(stage.redis.url, config=scene.sender.config)
+
+        def send(order: list[str], name: str) -> None:
+            for n in range(25):
+                key = None
+                while True:
+                    try:
+                        event_id = manager.send_event(
+                            scene.room, f"{name} {n}", idempotency_key=key
+                        )
+                        break
+                    except RedisUnavailable as error:
+                        key = error.idempotency_key
+                sent.returned(event_id, f"{name} {n}")
+                order.append(event_id)
+
+        threads = [
+            threading.Thread(target=send, args=(order, f"thread {n}"))
+            for n, order in enumerate(orders)
+        ]
+        for thread in threads:
+            thread.start()
+        while alive := [thread for thread in threads if thread.is_alive()]:
+            scene.admin.client_kill_filter(_type="normal", skipme=True)
+            alive[0].join(0.1)
+        for thread in threads:
+            thread.join(30)
+        manager.close()
+
+        scene.wait_complete(5)
+        scene.finish()
+        assert_stored(scene, sent)
+        for order in orders:
+            positions = [position_of(event_id) for event_id in order]
+            assert len(order) == 25
+            assert positions == sorted(positions)
+
+
+def test_500_tasks(scene: Scene):
+    sent = scene.sender.sent
+    orders: list[list[str]] = []
+
+    async def send(streams: AsyncStreamManager, name: str) -> None:
+        order: list[str] = []
+        for n in range(2):
+            event_id = await streams.send_event(scene.room, f"{name} {n}")
+            sent.returned(event_id, f"{name} {n}")
+            order.append(event_id)
+        orders.append(order)
+
+    async def main() -> None:
+        config = scene.sender.config
+        async with AsyncStreamManager(scene.stage.redis.url, config=config) as streams:
+            await asyncio.gather(*(send(streams, f"task {n}") for n in range(500)))
+
+    asyncio.run(main())
+
+    scene.wait_complete(5)
+    scene.finish()
+    assert_stored(scene, sent)
+    assert len(orders) == 500
+    assert all(position_of(first) < position_of(second) for first, second in orders)
+
+
+def test_asyncio_run_100_times_with_one_manager(stage: Stage, prefix: str):
+    streams = AsyncStreamManager(stage.redis.url, config=StreamConfig(prefix=prefix))
+    ids: list[str] = []
+
+    async def job(n: int) -> None:
+        async with streams.subscribe("room") as events:
+            sent = await asyncio.gather(*(streams.send_event("room", f"{n} {i}") for i in range(3)))
+            ids.extend(sorted(sent, key=position_of))
+            received = []
+            async for event in events:
+                received.append(event.id)
+                if len(received) == 3:
+                    break
+        assert received == ids[-3:]
+
+    with contextlib.closing(stage.admin()) as store:
+        before = len(store.client_list())
+        for n in range(100):
+            # Every third job closes the manager itself; the others just end.
+            asyncio.run(job(n))
+            if n % 3 == 0:
+                asyncio.run(streams.aclose())
+        asyncio.run(streams.aclose())
+        assert len(set(ids)) == 300
+        assert [position_of(i)[1] for i in ids] == list(range(1, 301))
+        Deadline(5).until(lambda: len(store.client_list()) <= before, store.client_list)
+
+
+def test_processes_that_send_and_die_at_once(scene: Scene):
+    for how in ("exited", "killed"):
+        process = program("and_die", scene.stage.redis.url, scene.stage.prefix, scene.room, how)
+        status = record(scene.sender.sent, process)
+        assert status == (0 if how == "exited" else -9)
+
+    scene.wait_complete(2)
+    sent = scene.finish()
+    assert {"exited", "killed"} <= set(sent.payloads.values())
+
+
+def test_forks_at_random_moments_while_threads_send(scene: Scene, seed: int):
+    process = program(
+        "while_forking", scene.stage.redis.url, scene.stage.prefix, scene.room, str(seed)
+    )
+    assert record(scene.sender.sent, process) == 0, f"a child hangs or mixed up; seed {seed}"
+
+    scene.wait_complete(5)
+    sent = scene.finish()
+    assert len([data for data in sent.payloads.values() if data.startswith("child")]) == 8 * 5
+    assert_stored_ids(scene.admin, scene.log_key, sent)
+
+
+def assert_stored_ids(store: redis.Redis, log_key: str, sent: SentLog) -> None:
+    # The programs keep 1,000 events; what they keep is what was returned.
+    kept = {e.last_event_id: e.data for e in stored(store, log_key)}
+    assert kept.items() <= sent.payloads.items()
+
+
+def test_an_end_that_races_senders_in_other_processes(stage: Stage):
+    with stage.scene(rate=20) as scene:
+        # The scene's own sender would be refused.
+        scene.sender.stop()
+        sent = scene.sender.sent
+        programs = [
+            program("until_the_end", stage.redis.url, stage.prefix, scene.room, f"process {n}")
+            for n in range(3)
+        ]
+        for browser in scene.browsers:
+            browser.wait_for(len(browser.messages) + 100, 15)
+        answers: list[bool] = []
+
+        def end() -> None:
+            with StreamManager(stage.redis.url, config=scene.sender.config) as streams:
+                answers.append(streams.end_stream(scene.room, "bye"))
+
+        enders = [threading.Thread(target=end) for _ in range(4)]
+        for thread in enders:
+            thread.start()
+        for thread in enders:
+            thread.join(10)
+        assert [record(sent, process) for process in programs] == [0, 0, 0]
+
+        assert sorted(answers) == [False, False, False, True]
+        for browser in scene.browsers:
+            browser.wait_for(lambda b: b.state is ReadyState.CLOSED, 10, "closed for good")
+            assert browser.events[-1].type == "stream-end"
+            assert browser.events[-1].data == "bye"
+            assert browser.statuses == [200, 204]
+            Delivery(sent, browser.events).assert_exactly_once()
+        assert len({tuple(browser.data) for browser in scene.browsers}) == 1
+        scene.other.stop()

@@ -1,0 +1,269 @@
+"""A Redis that answers, and refuses: documented errors, patient readers, no tight loop."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+import redis
+
+from streamy_redis import StreamyError
+from tests.deadline import Deadline
+
+from .stage import Scene, Stage
+
+# Commands a second of one process whose every command is refused: a reconnect costs six.
+COMMANDS_A_SECOND = 40
+Cause = Callable[[Scene], Iterator[None]]
+
+
+def out_of_memory(scene: Scene) -> Iterator[None]:
+    scene.admin.config_set("maxmemory", 1)
+    yield
+    scene.admin.config_set("maxmemory", 0)
+
+
+def wrong_type(scene: Scene) -> Iterator[None]:
+    """Somebody else's value at the key; the history comes back afterwards."""
+    kept = f"{scene.log_key} kept"
+
+    def swap() -> None:
+        with scene.admin.pipeline() as together:
+            together.rename(scene.log_key, kept)
+            together.set(scene.log_key, "a string")
+            together.execute()
+
+    scene.paused(swap)
+    yield
+    scene.admin.rename(kept, scene.log_key)
+
+
+def _default_user(scene: Scene, *rules: str) -> None:
+    scene.admin.execute_command("ACL", "SETUSER", "default", *rules)
+
+
+def no_permission_for_the_key(scene: Scene) -> Iterator[None]:
+    _default_user(scene, "resetkeys", "~elsewhere:*")
+    yield
+    _default_user(scene, "allkeys")
+
+
+def no_permission_for_the_channel(scene: Scene) -> Iterator[None]:
+    """Redis closes the connections of those who listen to it, and refuses new ones."""
+    _default_user(scene, "resetchannels")
+    yield
+    _default_user(scene, "allchannels")
+
+
+def no_permission_for_scripts(scene: Scene) -> Iterator[None]:
+    _default_user(scene, "-evalsha", "-eval")
+    yield
+    _default_user(scene, "+evalsha", "+eval")
+
+
+def no_permission_to_publish(scene: Scene) -> Iterator[None]:
+    """Refused in the middle of the script: what was stored before stays, and is a repeat."""
+    _default_user(scene, "-publish")
+    yield
+    _default_user(scene, "+publish")
+
+
+def a_new_password(scene: Scene) -> Iterator[None]:
+    _default_user(scene, "resetpass", ">secret")
+    scene.admin.client_kill_filter(_type="normal", skipme=True)
+    yield
+    _default_user(scene, "nopass")
+
+
+def read_only(scene: Scene) -> Iterator[None]:
+    scene.admin.replicaof("127.0.0.1", "1")
+    yield
+    scene.admin.replicaof("NO", "ONE")
+
+
+def master_down(scene: Scene) -> Iterator[None]:
+    scene.admin.config_set("replica-serve-stale-data", "no")
+    scene.admin.replicaof("127.0.0.1", "1")
+    yield
+    scene.admin.replicaof("NO", "ONE")
+    scene.admin.config_set("replica-serve-stale-data", "yes")
+
+
+def no_replicas(scene: Scene) -> Iterator[None]:
+    scene.admin.config_set("min-replicas-to-write", 1)
+    yield
+    scene.admin.config_set("min-replicas-to-write", 0)
+
+
+def busy(scene: Scene) -> Iterator[None]:
+    """A script that never ends, until it is killed."""
+    scene.admin.config_set("busy-reply-threshold", 50)
+
+    def run() -> None:
+        with scene.stage.admin() as other, pytest.raises(redis.ResponseError):
+            other.eval("while true do end", 0)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+
+    def is_busy() -> bool:
+        try:
+            scene.admin.exists("x")
+        except redis.ResponseError:
+            return True
+        return False
+
+    Deadline(5).until(is_busy)
+    yield
+    scene.admin.script_kill()
+    thread.join(5)
+    scene.admin.config_set("busy-reply-threshold", 5000)
+
+
+def max_clients(scene: Scene) -> Iterator[None]:
+    scene.admin.config_set("maxclients", 1)
+    scene.admin.client_kill_filter(_type="normal", skipme=True)
+    scene.admin.client_kill_filter(_type="pubsub")
+    yield
+    scene.admin.config_set("maxclients", 10_000)
+
+
+def _injected(line: bytes) -> Cause:
+    """An answer that Redis can't be made to give here, in its own words."""
+
+    def inject(scene: Scene) -> Iterator[None]:
+        proxies = [site.proxy for site in scene.stage.sites] + [scene.stage.senders]
+        for proxy in proxies:
+            proxy.refuses_with = line
+        yield
+        for proxy in proxies:
+            proxy.refuses_with = None
+
+    return inject
+
+
+loading = _injected(b"LOADING Redis is loading the dataset in memory")
+misconf = _injected(
+    b"MISCONF Valkey is configured to save RDB snapshots, but it's currently unable to persist "
+    b"to disk. Commands that may modify the data set are disabled."
+)
+
+# What a person has to read in the error; the key's name is in each.
+CAUSES: dict[str, tuple[Cause, str]] = {
+    "OOM": (out_of_memory, "maxmemory"),
+    "WRONGTYPE": (wrong_type, "wrong kind of value"),
+    "NOPERM key": (no_permission_for_the_key, "permission.*key"),
+    "NOPERM channel": (no_permission_for_the_channel, "permission.*channel"),
+    "NOPERM scripts": (no_permission_for_scripts, "permission.*eval"),
+    "NOPERM publish": (no_permission_to_publish, "permission.*publish"),
+    "WRONGPASS": (a_new_password, "(?i)auth|password"),
+    "READONLY": (read_only, "read only replica"),
+    "MASTERDOWN": (master_down, "MASTER is down"),
+    "NOREPLICAS": (no_replicas, "NOREPLICAS"),
+    "LOADING": (loading, "loading the dataset"),
+    "BUSY": (busy, "BUSY"),
+    "MISCONF": (misconf, "MISCONF"),
+    "max clients": (max_clients, "max number of clients"),
+}
+
+
+# Several in one scene, one after another: each must have healed before the next.
+GROUPS = {
+    "permissions": ["NOPERM key", "NOPERM channel", "NOPERM scripts", "NOPERM publish"],
+    "limits": ["OOM", "NOREPLICAS", "MISCONF", "max clients", "WRONGPASS"],
+    "states": ["READONLY", "MASTERDOWN", "LOADING", "BUSY", "WRONGTYPE"],
+}
+assert {name for names in GROUPS.values() for name in names} == set(CAUSES)
+# Those that cut the readers' connections themselves, or leave nobody to ask for it.
+CUTS_BY_ITSELF = ("BUSY", "max clients", "NOPERM channel")
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_refused(stage: Stage, group: str):
+    with stage.scene(sender_url=stage.senders.url, send_timeout=2) as scene, scene.redis_away():
+        for name in GROUPS[group]:
+            try:
+                refuse(scene, name)
+            except AssertionError as error:
+                error.add_note(f"while Redis refused with: {name}")
+                raise
+        scene.finish()
+        assert scene.is_connected()
+        scene.assert_stored_once()
+
+
+def refuse(scene: Scene, name: str) -> None:
+    """One cause, from its beginning until everything is well again."""
+    cause, says = CAUSES[name]
+    scene.sender.errors.clear()
+    with contextmanager(cause)(scene):
+        Deadline(4).until(lambda: scene.sender.errors, "senders are told")
+        if name not in CUTS_BY_ITSELF:
+            # Readers have to read the log now, and can't.
+            scene.admin.client_kill_filter(_type="pubsub")
+        before = [site.proxy.count() for site in scene.stage.sites]
+        start = time.monotonic()
+        Deadline(0.7).stays(scene.is_connected, lambda: scene.browsers, every=0.1)
+        scene.keep_alives_go_on()
+        asked = [site.proxy.count() for site in scene.stage.sites]
+        took = time.monotonic() - start
+
+    sent = len(scene.sender.sent)
+    Deadline(4).until(lambda: len(scene.sender.sent) > sent, "sends go on")
+    scene.burst(5)
+    scene.wait_complete(3)
+
+    rates = [(now - was) / took for was, now in zip(before, asked, strict=True)]
+    assert max(rates) < COMMANDS_A_SECOND, f"a tight loop: {rates} commands a second"
+    told = {str(error) for error in scene.sender.errors}
+    assert all(isinstance(error, StreamyError) for error in scene.sender.errors)
+    assert all(scene.log_key in each for each in told), told
+    assert any(re.search(says, each) for each in told), told
+
+
+def test_scripts_that_are_flushed_again_and_again(scene: Scene):
+    for n in range(20):
+        scene.admin.script_flush()
+        if n % 10 == 5:
+            scene.admin.client_kill_filter(_type="pubsub")
+        scene.burst(3)
+        Deadline(0.05).stays(lambda: True)
+    scene.wait_complete(1)
+
+    sent = scene.finish()
+    assert not scene.sender.errors
+    assert scene.is_connected()
+    scene.assert_stored_once()
+    assert scene.naive.assert_caught(sent).missing
+
+
+def test_junk_on_the_channel_and_in_the_log(stage: Stage):
+    with stage.scene() as scene:
+        newest = scene.sender.sent.ids[-1]
+        epoch, seq, _tag = newest.split("-")
+        frame = f"id: {epoch}-{int(seq) + 5000}-0badcafe\ndata: forged\n\n".encode()
+        junk = [
+            b"",
+            b"\x00\xff\xfe" * 100,
+            b"data: no id\n\n",
+            b"id: 1-1-00000000\n",
+            b"id: %s\ndata: x\n\n" % newest.encode(),
+            frame[:-1],
+            frame + frame,
+            b"*3\r\n$7\r\nmessage\r\n",
+            b"x" * 3_000_000,
+            b'{"type": "chat"}',
+        ]
+        with scene.redis_away():  # 3 MB of junk take a moment
+            for payload in junk:
+                scene.admin.publish(scene.channel, payload)
+                scene.admin.xadd(scene.log_key, {b"foreign": payload[:100]})
+            scene.wait_complete(3)
+
+        sent = scene.finish()
+        assert scene.is_connected()
+        assert scene.naive.assert_caught(sent).foreign
