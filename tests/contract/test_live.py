@@ -102,6 +102,16 @@ def test_junk_on_the_channel_is_skipped(shell: Shell, streams: Any, store: Any, 
     assert (reader.ids, reader.data) == (ids, ["a", "b", "c", "d"])
 
 
+def test_junk_before_the_first_event_is_skipped(shell: Shell, streams: Any, store: Any):
+    reader = shell.reader(streams, "room")
+
+    store.publish(shell.channel("room"), b"id: 9000000000000000-1-0123abcd\ndata: another life\n\n")
+    ids = [streams.send_event("room", str(n)) for n in range(2)]
+
+    reader.wait_for(2)
+    assert (reader.ids, reader.data) == (ids, ["0", "1"])
+
+
 @pytest.mark.parametrize("entry_id", ["*", "0-1"])
 def test_foreign_entries_before_the_first_event_are_skipped(
     shell: Shell, streams: Any, store: Any, entry_id: str

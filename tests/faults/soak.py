@@ -352,6 +352,10 @@ def play(stage: Stage, rng: random.Random, figures: Figures, end: float) -> None
             pause(1.5)  # an undisturbed while, in which the bystanders' latency counts
             scene.finish_soak()
         finally:
+            for sender in (scene.sender, scene.other):
+                # Else the last event may be delivered before its sender knows of it.
+                with contextlib.suppress(Exception):
+                    sender.stop()
             figures.take(scene, scene.losses)
     except Exception as error:
         figures.failures.append(f"in scene {figures.scenes} ({', '.join(plot)}): {error!r}"[:3000])

@@ -18,6 +18,7 @@ from streamy_redis import StreamManager
 from tests.browser import EventSource, ReadyState
 from tests.child import Child
 from tests.deadline import Deadline
+from tests.event_stream import events_of
 from tests.exactly_once import Delivery, SentLog
 from tests.servers import RedisServer
 from tests.web_servers import ROOT, ServerKind, WebServer, http
@@ -141,7 +142,40 @@ class Everywhere:
             assert not thread.is_alive()
 
 
-def test_killing_any_worker_loses_and_repeats_nothing(boards: Boards):
+class Witness:
+    """Reads a stream's log as it grows, with nothing of the package under test."""
+
+    def __init__(self, redis_server: RedisServer, stream_id: str) -> None:
+        self.log = SentLog()
+        self._key = f"streamy:{{{stream_id}}}:log"
+        self._store = redis_server.connect()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        last = b"0"
+        while True:
+            is_last_look = self._stopping.is_set()
+            found = self._store.xread({self._key: last}, count=500, block=50)
+            for entry_id, fields in found[0][1] if found else []:
+                last = entry_id
+                (event,) = events_of(fields[b"frame"])
+                self.log.returned(event.last_event_id, event.data)
+            if is_last_look and not found:
+                return
+
+    def stop(self) -> SentLog:
+        """All there was, once nobody sends any more."""
+        self._stopping.set()
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+        self._store.close()
+        return self.log
+
+
+def test_killing_any_worker_loses_and_repeats_nothing(boards: Boards, redis_server: RedisServer):
+    witness = Witness(redis_server, "board")
     browsers = boards.open(4)
     everywhere = Everywhere(boards, "board")
     killed = []
@@ -162,7 +196,7 @@ def test_killing_any_worker_loses_and_repeats_nothing(boards: Boards):
         )
     everywhere.stop()
     boards.job.stop()
-    log = the_log(boards, "board")
+    log = witness.stop()
 
     for browser in browsers:
         browser.wait_for(lambda b: b.messages[-1].last_event_id == log.ids[-1], 10, "the last")
@@ -194,18 +228,6 @@ def text_of(data: str) -> str:
         return json.loads(data)["text"]
     except (ValueError, KeyError, TypeError):
         return data
-
-
-def the_log(boards: Boards, stream_id: str) -> SentLog:
-    """All that Redis holds of a stream."""
-    log = SentLog()
-    last = boards.streams.info(stream_id).last_event_id
-    with boards.streams.subscribe(stream_id, replay="all") as events:
-        for event in events:
-            log.returned(event.id, event.data)
-            if event.id == last:
-                break
-    return log
 
 
 def test_an_end_reaches_every_page_for_good_and_the_stream_can_start_anew(boards: Boards):
