@@ -281,11 +281,11 @@ class Hub:
     ) -> Position:
         """The feed's position, carried into the life that a publication belongs to.
 
-        Only where nothing can lie between: the old life had not begun, or its log has expired
-        by itself, as it does history_ttl after its last event.
+        Only where nothing can lie between, since no life had begun; and only into a life that
+        can have begun by now. Whatever else it is, the log decides.
         """
-        is_next = current.is_start or self._has_expired(feed, now)
-        if position.epoch > current.epoch and is_next:
+        age = (position.epoch - current.epoch) / 1e6
+        if current.is_start and 0 <= age <= now - feed.confirmed_at + EXPIRY_SLACK:
             feed.position = Position.start(position.epoch)
             return feed.position
         return current
@@ -396,8 +396,6 @@ class Hub:
         now: float,
     ) -> bool:
         """Gives a subscriber what was heard since its page was read, if all of it is at hand."""
-        if position.is_start and position.epoch <= current.epoch:
-            position = Position.start(current.epoch)
         if position.epoch != current.epoch or position.seq >= current.seq:
             return False
         publications = feed.between(position)

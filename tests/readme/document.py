@@ -1,4 +1,4 @@
-"""The README as its readers see it: blocks of code, tables, links, commands."""
+"""The README and docs/*.md as their readers see them: blocks of code, tables, links, commands."""
 
 from __future__ import annotations
 
@@ -7,15 +7,33 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["EXAMPLES", "README", "ROOT", "Block", "anchors", "blocks", "command", "links", "table"]
+__all__ = [
+    "EXAMPLES",
+    "PAGES",
+    "README",
+    "ROOT",
+    "Block",
+    "anchors",
+    "blocks",
+    "command",
+    "links",
+    "proofs",
+    "table",
+]
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = ROOT / "docs" / "examples"
 README = (ROOT / "README.md").read_text()
+# All that a reader is led to, by its path.
+PAGES = {
+    name: (ROOT / name).read_text()
+    for name in ("README.md", "docs/security.md", "docs/reliability.md")
+}
 
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_EXAMPLE = re.compile(r"\]\((docs/examples/[^)]+)\)")
-_LINK = re.compile(r'\]\(([^)\s]+)\)|(?:src|srcset|href)="([^"]+)"')
+_EXAMPLE = re.compile(r"\]\((?:docs/)?(examples/[^)]+)\)")
+_LINK = re.compile(r'\]\(([^)\s]+)(?: "[^"]*")?\)|(?:src|srcset|href)="([^"]+)"')
+_PROOF = re.compile(r'\]\(([^)\s]*\btests/[^)\s]+\.py) "(\w+)"\)')
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
@@ -39,37 +57,41 @@ class Block:
         return "".join(f"{line[1:]}\n" for line in kept)
 
 
-def _find_blocks() -> Iterator[Block]:
+def _find_blocks(text: str) -> Iterator[Block]:
     end = 0
     names: list[str] = []
-    for found in _FENCE.finditer(README):
-        names += _EXAMPLE.findall(README[end : found.start()])
+    for found in _FENCE.finditer(text):
+        names += _EXAMPLE.findall(text[end : found.start()])
         end = found.end()
-        language, text = found.groups()
-        is_command = language == "sh"
-        yield Block(language, text, ROOT / names.pop(0) if names and not is_command else None)
+        language, code = found.groups()
+        is_shown = names and language not in ("sh", "text")
+        yield Block(language, code, ROOT / "docs" / names.pop(0) if is_shown else None)
     assert not names, f"linked, but not shown: {names}"
 
 
-def blocks() -> list[Block]:
-    return list(_find_blocks())
+def blocks(text: str = README) -> list[Block]:
+    return list(_find_blocks(text))
 
 
-def links() -> list[str]:
-    """Where the README points to, images included."""
-    text = _FENCE.sub("", README)
-    return [link or source for link, source in _LINK.findall(text)]
+def links(text: str = README) -> list[str]:
+    """Where a page points to, images included."""
+    return [link or source for link, source in _LINK.findall(_FENCE.sub("", text))]
 
 
-def anchors() -> list[str]:
+def proofs(text: str = README) -> list[tuple[str, str]]:
+    """The links to tests: file, and the name of the test, which is the link's title."""
+    return _PROOF.findall(text)
+
+
+def anchors(text: str = README) -> list[str]:
     """Of the headings, as GitHub makes them."""
-    plain = [re.sub(r"[^\w\- ]", "", heading).lower() for heading in _HEADING.findall(README)]
+    plain = [re.sub(r"[^\w\- ]", "", heading).lower() for heading in _HEADING.findall(text)]
     return [heading.replace(" ", "-") for heading in plain]
 
 
-def table(header: str) -> list[list[str]]:
+def table(header: str, text: str = README) -> list[list[str]]:
     """The rows under the header that begins with this word."""
-    lines = README.splitlines()
+    lines = text.splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith(f"| {header} |"))
     rows = []
     for line in lines[start + 2 :]:

@@ -17,9 +17,26 @@ from flask import Flask
 import streamy_redis
 from streamy_redis import AsyncStreamManager, StreamConfig, StreamManager
 
-from .document import EXAMPLES, README, ROOT, Block, anchors, blocks, command, links, table
+from .document import (
+    EXAMPLES,
+    PAGES,
+    README,
+    ROOT,
+    Block,
+    anchors,
+    blocks,
+    command,
+    links,
+    proofs,
+    table,
+)
 
-SHOWN = [block for block in blocks() if block.language != "sh"]
+SHOWN = [
+    block
+    for text in PAGES.values()
+    for block in blocks(text)
+    if block.language not in ("sh", "text")
+]
 MOST_LINES = {"flask_app.py": 12, "starlette_app.py": 12, "job.py": 5, "page.html": 5}
 CONFIG = {row[0].strip("`"): row for row in table("field")}
 
@@ -43,13 +60,33 @@ def test_the_first_examples_are_short(name: str, most: int):
     assert len(shown.text.splitlines()) <= most
 
 
-@pytest.mark.parametrize("link", sorted(set(links())))
-def test_a_link_leads_somewhere(link: str):
+@pytest.mark.parametrize(
+    ("page", "link"), sorted({(page, link) for page, text in PAGES.items() for link in links(text)})
+)
+def test_a_link_leads_somewhere(page: str, link: str):
     if link.startswith("https://"):
         return
     path, _, anchor = link.partition("#")
-    assert (ROOT / path).exists()
-    assert not anchor or anchor in anchors()
+    target = ((ROOT / page).parent / path).resolve() if path else ROOT / page
+    assert target.exists()
+    assert not anchor or anchor in anchors(target.read_text())
+
+
+@pytest.mark.parametrize(
+    ("page", "path", "test"),
+    [(page, *proof) for page, text in PAGES.items() for proof in proofs(text)],
+)
+def test_a_proof_is_a_test_that_exists(page: str, path: str, test: str):
+    tree = ast.parse(((ROOT / page).parent / path).read_text())
+
+    assert test in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert test.startswith("test_")
+
+
+def test_every_case_of_the_promise_and_every_fault_has_its_proof():
+    cases = table("case") + table("fault", PAGES["docs/reliability.md"])
+
+    assert [row[0] for row in cases if not proofs(row[-1])] == []
 
 
 @pytest.mark.parametrize("name", ["board-light.png", "board-dark.png"])

@@ -1,0 +1,85 @@
+"""What is sent stands in no log and no error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from streamy_redis import InvalidEvent, RedisUnavailable, StreamConfig
+from tests.deadline import Deadline
+from tests.managers import AsyncioManager, LoopThread, Reader, ThreadsManager
+from tests.servers import RedisServer
+
+SECRET = "xyzzy-secret"
+
+
+@pytest.fixture(params=["threads", "asyncio"])
+def streams(
+    request: pytest.FixtureRequest, redis_server: RedisServer, loop_thread: LoopThread
+) -> Iterator[ThreadsManager | AsyncioManager]:
+    config = StreamConfig(send_timeout=0.5, max_event_size=1000)
+    if request.param == "threads":
+        manager: ThreadsManager | AsyncioManager = ThreadsManager(redis_server.url, config=config)
+    else:
+        manager = AsyncioManager(redis_server.url, config=config, loop=loop_thread)
+    yield manager
+    manager.close()
+
+
+def test_payloads_are_never_logged(
+    streams: ThreadsManager | AsyncioManager,
+    redis_server: RedisServer,
+    logged: Callable[[], str],
+):
+    reader = Reader(streams.subscribe("room"))
+    streams.send_event("room", SECRET, f"name-{SECRET}")
+    streams.send_events("room", [{"password": SECRET}, SECRET.encode()])
+    reader.wait_for(3)
+    # A second look, junk on the channel and in the log, and a Redis that goes and comes.
+    admin = redis_server.connect()
+    for payload in (SECRET, f"data: {SECRET}\n\n", f"id: 1-1-00000000\ndata: {SECRET}"):
+        admin.publish("streamy:{room}", payload)
+        admin.xadd("streamy:{room}:log", {"frame": payload})
+    admin.client_kill_filter(_type="pubsub")
+    Deadline(5).until(lambda: "is back" in logged())
+    admin.config_set("maxmemory", 1)
+    errors = [refused(streams, SECRET), refused(streams, SECRET, RedisUnavailable, "replay")]
+    admin.config_set("maxmemory", 0)
+    admin.set("streamy:{other}:log", SECRET)
+    errors.append(refused(streams, SECRET, RedisUnavailable, "other"))
+    for bad in (
+        f"{SECRET}\ud800",
+        f"{SECRET}".encode() + b"\xff",
+        SECRET * 100,
+        {SECRET: object()},
+    ):
+        errors.append(refused(streams, bad, InvalidEvent))
+    streams.end_stream("room", SECRET)
+    reader.wait_ended()
+    admin.close()
+
+    text = logged()
+    assert "sent " in text, "DEBUG is on"
+    assert "foreign" in text
+    assert SECRET not in text
+    assert all(SECRET not in error for error in errors), errors
+
+
+def refused(
+    streams: ThreadsManager | AsyncioManager,
+    data: object,
+    kind: type[Exception] = RedisUnavailable,
+    stream_id: str = "room",
+) -> str:
+    with pytest.raises(kind) as error:
+        streams.send_event(stream_id, data)
+    return f"{error.value!s} {error.value!r}"
+
+
+def test_a_stream_id_forges_no_line(
+    streams: ThreadsManager | AsyncioManager, logged: Callable[[], str]
+):
+    streams.send_event("a\u2028b", "x")
+
+    assert r"'a\u2028b'" in logged()

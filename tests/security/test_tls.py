@@ -1,0 +1,95 @@
+"""TLS and a password through the URL, on a server that speaks nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streamy_redis import AsyncStreamManager, RedisUnavailable, StreamConfig, StreamManager
+from tests.child import Child
+from tests.deadline import Deadline
+from tests.ports import free_port
+from tests.servers import installed_binary
+
+PASSWORD = "p@ss/w:rd"
+CONFIG = StreamConfig(send_timeout=1, max_retries=1)
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """A certificate of our own for localhost, and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl on PATH")
+    with tempfile.TemporaryDirectory(prefix="streamy-tls-") as name:
+        folder = Path(name)
+        subprocess.run(
+            [
+                *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+                *("-keyout", folder / "key.pem", "-out", folder / "ca.pem"),
+                *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
+            ],
+            check=True,
+            capture_output=True,
+        )
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def port(folder: Path) -> Iterator[int]:
+    binary = installed_binary()
+    if binary is None or b"libssl" not in Path(binary).resolve().read_bytes():
+        pytest.skip("no redis-server with TLS on PATH")
+    port = free_port()
+    server = Child(
+        [
+            *(binary, "--port", "0", "--tls-port", str(port), "--bind", "127.0.0.1", "--save", ""),
+            *("--tls-cert-file", str(folder / "ca.pem"), "--tls-key-file", str(folder / "key.pem")),
+            *("--tls-auth-clients", "no", "--requirepass", PASSWORD, "--dir", str(folder)),
+        ],
+        folder / "log",
+    )
+    Deadline(10).until(lambda: "Ready to accept connections" in server.output, server.output)
+    yield port
+    server.stop()
+
+
+@pytest.fixture
+def url(port: int, folder: Path) -> str:
+    return f"rediss://:p%40ss%2Fw%3Ard@localhost:{port}/0?ssl_ca_certs={folder / 'ca.pem'}"
+
+
+def test_threads_send_and_receive(url: str):
+    with StreamManager(url, config=CONFIG) as streams, streams.subscribe("a") as events:
+        event_id = streams.send_event("a", "x")
+        assert next(iter(events)).id == event_id
+
+
+def test_asyncio_sends_and_receives(url: str):
+    async def main() -> None:
+        manager = AsyncStreamManager(url, config=CONFIG)
+        async with manager as streams, streams.subscribe("b") as events:
+            event_id = await streams.send_event("b", "x")
+            assert (await anext(aiter(events))).id == event_id
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("wrong", ["authority", "host name"])
+def test_a_certificate_that_does_not_hold_is_refused(url: str, wrong: str):
+    without_authority = url.partition("?")[0]
+    by_address = url.replace("localhost", "127.0.0.1")
+    manager = StreamManager(
+        without_authority if wrong == "authority" else by_address, config=CONFIG
+    )
+
+    with manager as streams, pytest.raises(RedisUnavailable, match=r"certificate") as refused:
+        streams.send_event("c", "x")
+
+    assert "p%40ss" not in str(refused.value)
+    assert PASSWORD not in str(refused.value)
