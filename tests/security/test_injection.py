@@ -255,7 +255,7 @@ def test_headers_arrive_as_they_were_given_or_are_refused(given_headers: list[tu
 
 
 @SOME
-@given(st.lists(fields, max_size=2))
+@given(st.lists(fields, max_size=2, unique_by=lambda field: field[0].lower()))
 def test_headers_of_a_response_are_one_each(
     get: Get, ended: str, given_headers: list[tuple[str, str]]
 ):
