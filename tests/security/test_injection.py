@@ -11,7 +11,7 @@ from typing import Any
 import h11
 import pytest
 from flask import Flask
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from streamy_redis import AsyncStreamManager, InvalidEvent, StreamConfig, StreamManager
@@ -259,6 +259,8 @@ def test_headers_arrive_as_they_were_given_or_are_refused(given_headers: list[tu
 def test_headers_of_a_response_are_one_each(
     get: Get, ended: str, given_headers: list[tuple[str, str]]
 ):
+    # The test client of Flask reads cookies itself, and stumbles over odd ones.
+    assume(all(name.lower() != "set-cookie" for name, _ in given_headers))
     try:
         answer = get(ended, headers=given_headers)
     except InvalidEvent:
