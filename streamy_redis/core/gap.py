@@ -55,13 +55,15 @@ def _gap_without_entries(cursor: Position, page: HistoryPage, cursor_ttl: float)
     if page.generated == (cursor.epoch, cursor.seq):
         # The cursor's own entry, the last there ever was, was trimmed or deleted.
         return None
-    if page.newest is not None:
+    if not page.top.is_start:
         return Gap.AHEAD
     return _gap_since_start(cursor, page, cursor_ttl) if cursor.is_start else Gap.LOST
 
 
 def _gap_since_start(cursor: Position, page: HistoryPage, cursor_ttl: float) -> Gap | None:
-    age = (page.clock - cursor.epoch) / 1e6
-    if age < 0:
+    if page.top.is_start and cursor.epoch > page.top.epoch:
         return Gap.AHEAD
-    return Gap.EXPIRED if age > cursor_ttl else None
+    if page.generated is not None and not page.entries and page.generated[0] >= cursor.epoch:
+        # A life began since, and all of it was trimmed or deleted.
+        return Gap.LOST
+    return Gap.EXPIRED if (page.clock - cursor.epoch) / 1e6 > cursor_ttl else None

@@ -32,7 +32,7 @@ class HistoryPage:
         clock: the server's clock, microseconds.
         ttl: seconds until the log expires; None if it doesn't.
         generated: epoch and seq of the last entry that the log ever held; None without a key.
-        newest: the last entry; None if the log holds nothing of ours.
+        newest: the last entry there is; None if the log holds nothing of ours.
         oldest_is_first: whether entries begins with the oldest entry of the log.
         at_cursor: the tag of the entry at the cursor; NO_TAG if foreign, None if there is none.
         at_cursor_is_end: whether that entry is the end.
@@ -58,7 +58,18 @@ class HistoryPage:
                 return entry.position.before(entry.previous)
         if self.entries and not self.is_complete:
             return self.entries[-1].position
-        return self.newest or Position.start(self.clock)
+        return self.top
+
+    @property
+    def top(self) -> Position:
+        """What the next publication follows.
+
+        That is the newest entry, or the start of another life: XADD can't go on from a log that
+        was trimmed to nothing, or whose newest entry was deleted.
+        """
+        if self.newest is not None and self.generated == self.newest[:2]:
+            return self.newest
+        return Position.start(max(self.clock, self.generated[0] + 1 if self.generated else 0))
 
 
 class _RequestKey(NamedTuple):

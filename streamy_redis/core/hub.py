@@ -464,11 +464,11 @@ class Hub:
         self._check_later(feed, now)
         if self._feeds.get(feed.stream_id) is not feed or feed.position is None:
             return
-        if page.newest == feed.position:
+        if page.top == feed.position:
             feed.confirmed_at = now
             feed.expires_at = now + page.ttl if page.ttl is not None else None
-        elif page.newest is None and self._is_forgotten(feed, feed.position, page, now):
-            feed.position = Position.start(page.clock)
+        elif page.top.is_start and self._is_forgotten(feed, feed.position, page, now):
+            feed.position = page.top
             feed.confirmed_at = now
             feed.expires_at = None
         else:
@@ -488,6 +488,8 @@ class Hub:
         feed.check_at = now + self._check_interval * (1 - self._check_jitter * (0.3 + 0.7 * spread))
 
     # Reads
+        if page.generated is not None and page.generated > position[:2]:
+            return False
 
     def _read(self, feed: _Feed, subscriber: Subscriber) -> None:
         """Asks for the subscriber's next page, if it isn't asked for already."""

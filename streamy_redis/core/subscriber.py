@@ -237,8 +237,7 @@ class Subscriber:
         self._queue_entries([entry for entry in page.entries if entry.position[:2] > start])
         self.is_caught_up = page.is_complete
         if page.is_complete:
-            self.confirmed_at = now
-            self.expires_at = now + page.ttl if page.ttl is not None else None
+            self._arrive(page, now)
 
     def _begin(self, page: HistoryPage) -> None:
         """Takes the page's start as the position, which is a newcomer's or follows a gap."""
@@ -264,10 +263,7 @@ class Subscriber:
             if page.newest is not None and not page.oldest_is_first:
                 return False
             self._begin(page)
-        elif not page.entries:
-            # The cursor holds and nothing is newer: it stands where the log stands.
-            self.position = page.newest or Position.start(page.clock)
-        elif cursor.is_start:
+        elif page.entries and cursor.is_start:
             self.position = Position.start(page.entries[0].position.epoch)
         else:
             self.position = cursor
@@ -307,6 +303,17 @@ class Subscriber:
         if entries:
             self.position = position
             self.expires_at = None
+
+    def _arrive(self, page: HistoryPage, now: float) -> None:
+        """Stands where the log stands, which is the cursor's own place if nothing is newer."""
+        assert self.position is not None
+        top = page.top
+        if top.is_start and page.generated is not None and page.generated > self.position[:2]:
+            # The newest of all was deleted before it could be shown.
+            self._queue_reset(Gap.TRIMMED, self.position, top, [])
+        self.position = top
+        self.confirmed_at = now
+        self.expires_at = now + page.ttl if page.ttl is not None and not top.is_start else None
 
     def _queue_reset(
         self, gap: Gap, requested: Position, start: Position, following: Iterable[HistoryEntry]

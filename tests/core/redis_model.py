@@ -48,13 +48,12 @@ class RedisModel:
             return None
         self._tags += 1
         tag = f"{self._tags:08x}"
-        newest = self.log[-1].position if self.log else None
-        if newest is not None and newest[:2] == self.generated:
+        newest = self.newest
+        if newest is not None:
             position = Position(newest.epoch, newest.seq + 1, tag)
         else:
             epoch = max(self.clock, self.generated[0] + 1 if self.generated else 0)
             position = Position(epoch, 1, tag)
-            newest = None
         event = f"event: {END}\n" if is_end else ""
         frame = f"id: {position}\n{event}data: {tag}\n\n".encode()
         publication = Publication.parse(frame)
@@ -71,12 +70,24 @@ class RedisModel:
         return tag
 
     @property
+    def newest(self) -> Position | None:
+        """What the next event can follow."""
+        newest = self.log[-1].position if self.log else None
+        return newest if newest is not None and newest[:2] == self.generated else None
+
+    @property
     def is_ended(self) -> bool:
         return bool(self.log) and self.log[-1].publication.is_end
 
     def trim(self, keep: int) -> None:
         self.log = self.log[-keep:] if keep else []
         if not keep:
+            self._forget()
+
+    def delete_newest(self) -> None:
+        """XDEL of the newest entry: XADD can't go on from the one before it."""
+        if self.log:
+            self.log.pop()
             self._forget()
 
     def flush(self) -> None:

@@ -89,6 +89,22 @@ def test_lost_where_all_was_trimmed_and_the_cursor_was_older(redis):
     assert _gap(redis, cursor) is Gap.LOST
 
 
+def test_none_where_the_cursors_entry_was_the_newest_and_was_deleted(redis):
+    cursor = redis.log[-1].position
+    redis.delete_newest()
+
+    assert _gap(redis, cursor) is None
+
+
+def test_lost_where_a_life_began_after_a_start_cursor_and_was_trimmed_to_nothing():
+    redis = RedisModel()
+    cursor = Position.start(redis.clock)
+    redis.send()
+    redis.trim(0)
+
+    assert _gap(redis, cursor) is Gap.LOST
+
+
 def test_ahead_where_the_log_was_rolled_back(redis):
     cursor = redis.log[-1].position
     redis.roll_back(2)
@@ -98,6 +114,12 @@ def test_ahead_where_the_log_was_rolled_back(redis):
 
 def test_none_where_nothing_was_sent_since_a_start_cursor():
     redis = RedisModel()
+
+    assert _gap(redis, Position.start(redis.clock)) is None
+
+
+def test_none_where_the_newest_of_an_older_life_was_deleted_before_a_start_cursor(redis):
+    redis.delete_newest()
 
     assert _gap(redis, Position.start(redis.clock)) is None
 

@@ -21,6 +21,7 @@ STREAM = "s"
 HISTORY_FAULTS = {
     "trim",
     "trim_all",
+    "delete_newest",
     "flush",
     "roll_back",
     "rewrite",
@@ -206,6 +207,9 @@ class World:
     def trim_all(self) -> None:
         self.redis.trim(0)
 
+    def delete_newest(self) -> None:
+        self.redis.delete_newest()
+
     def flush(self) -> None:
         self.redis.flush()
 
@@ -295,7 +299,7 @@ ACTIONS = [
 
 def _check_settled(world: World) -> None:
     world.settle()
-    newest = world.redis.log[-1].position.tag if world.redis.log else None
+    newest = world.redis.newest
     for client in world.clients:
         if client.is_finished:
             continue
@@ -303,7 +307,7 @@ def _check_settled(world: World) -> None:
         assert client.subscriber is not None
         assert client.subscriber.state is State.LIVE
         if newest and client.received and not client.has_reset:
-            assert client.received[-1] == newest, "left waiting"
+            assert client.received[-1] == newest.tag, "left waiting"
 
 
 def _run(actions: list[str]) -> World:

@@ -76,6 +76,34 @@ def test_keep_alives_stand_inside_the_open_first_block_until_redis_answers():
     assert subscriber.take(16.0).frames[0].startswith(b"id: ")
 
 
+def test_a_newest_event_that_was_deleted_is_a_gap_for_who_has_not_seen_it():
+    redis = RedisModel()
+    redis.send()
+    seen = redis.log[-1].position
+    redis.send()
+    redis.delete_newest()
+    subscriber = _subscriber(cursor=seen)
+
+    subscriber.receive_history(_page(redis, subscriber), 0.0)
+
+    assert b"event: stream-reset\n" in subscriber.take(0.0).frames[-1]
+
+
+def test_who_has_seen_the_event_that_was_deleted_stands_before_another_life():
+    redis = RedisModel()
+    redis.send()
+    redis.send()
+    seen = redis.log[-1].position
+    redis.delete_newest()
+    subscriber = _subscriber(cursor=seen)
+
+    subscriber.receive_history(_page(redis, subscriber), 0.0)
+
+    assert all(b"stream-reset" not in frame for frame in subscriber.take(0.0).frames)
+    assert subscriber.position.is_start
+    assert subscriber.position > seen
+
+
 def test_keeps_alive_only_who_was_idle():
     subscriber = _live()
     subscriber.receive(_publication(1))
