@@ -27,7 +27,7 @@ __all__ = ["Commands", "Hub"]
 
 # Seconds until a SUBSCRIBE that wasn't acknowledged is sent again.
 _SUBSCRIBE_TIMEOUT = 1.5
-# Seconds that a subscriber waits for the feed to reach the position that it read.
+# Seconds that a feed may stand still short of a position that a subscriber read.
 _JOIN_TIMEOUT = 0.5
 
 
@@ -43,6 +43,7 @@ class _Feed:
 
     __slots__ = (
         "asked_at",
+        "before_recent",
         "check_at",
         "confirmed_at",
         "expires_at",
@@ -73,6 +74,8 @@ class _Feed:
         # What was heard while somebody replays: it closes the hole between page and feed.
         self.recent: deque[Publication] = deque()
         self.recent_bytes = 0
+        # What the oldest of these follows; None if nothing was heard or read before it.
+        self.before_recent: Position | None = None
         # When the position was last known to be the newest there is, and when the log expires by
         # itself if it stays that.
         self.confirmed_at = now
@@ -86,25 +89,32 @@ class _Feed:
         return not self.live and not self.replaying
 
     def remember(self, publication: Publication, *, most: int, most_bytes: int) -> None:
+        """Keeps a publication that follows the feed's position, if that is known."""
+        if not self.recent:
+            self.before_recent = self.position
         self.recent.append(publication)
         self.recent_bytes += len(publication.frame)
         while len(self.recent) > most or (self.recent_bytes > most_bytes and len(self.recent) > 1):
-            self.recent_bytes -= len(self.recent.popleft().frame)
+            dropped = self.recent.popleft()
+            self.recent_bytes -= len(dropped.frame)
+            self.before_recent = dropped.position
 
     def forget_recent(self) -> None:
         self.recent.clear()
         self.recent_bytes = 0
 
-    def between(self, position: Position) -> list[Publication] | None:
-        """What was heard from position up to the feed's, if nothing of it is missing."""
-        assert self.position is not None
-        found = []
-        for publication in self.recent:
-            assert publication.position is not None
-            if publication.position.follows(position):
-                found.append(publication)
-                position = publication.position
-        return found if position == self.position else None
+    def heard_after(self, position: Position) -> list[Publication] | None:
+        """What was heard after that very position, tag and all; None if that isn't known."""
+        if not self.recent:
+            return None
+        if position == self.before_recent:
+            return list(self.recent)
+        oldest = self.recent[0].position
+        assert oldest is not None
+        i = position.seq - oldest.seq
+        if 0 <= i < len(self.recent) and self.recent[i].position == position:
+            return list(itertools.islice(self.recent, i + 1, None))
+        return None
 
 
 class Hub:
@@ -267,12 +277,12 @@ class Hub:
                     feed.heard = position
                     return
                 self._unsettle(feed)
+        if feed.replaying:
+            feed.remember(publication, most=self._max_recent, most_bytes=self._max_recent_bytes)
         feed.position = feed.heard = position
         feed.confirmed_at = now
         feed.expires_at = now + self._history_ttl
         self._check_later(feed, now)
-        if feed.replaying:
-            feed.remember(publication, most=self._max_recent, most_bytes=self._max_recent_bytes)
         self._deliver(feed, publication, now)
         self._join_those_that_wait(feed, now)
 
@@ -398,7 +408,7 @@ class Hub:
         """Gives a subscriber what was heard since its page was read, if all of it is at hand."""
         if position.epoch != current.epoch or position.seq >= current.seq:
             return False
-        publications = feed.between(position)
+        publications = feed.heard_after(position)
         if publications is None:
             return False
         self._enter_live(feed, subscriber)
@@ -478,6 +488,8 @@ class Hub:
         """Whether a log that holds nothing has lost nothing that the feed hadn't heard."""
         if page.generated == (position.epoch, position.seq):
             return True
+        if page.generated is not None and page.generated > position[:2]:
+            return False
         if position.is_start:
             return now - feed.confirmed_at < self._cursor_ttl
         return self._has_expired(feed, now)
@@ -488,8 +500,6 @@ class Hub:
         feed.check_at = now + self._check_interval * (1 - self._check_jitter * (0.3 + 0.7 * spread))
 
     # Reads
-        if page.generated is not None and page.generated > position[:2]:
-            return False
 
     def _read(self, feed: _Feed, subscriber: Subscriber) -> None:
         """Asks for the subscriber's next page, if it isn't asked for already."""
@@ -572,7 +582,9 @@ class Hub:
 
     def _hurry_those_that_wait(self, feed: _Feed, now: float) -> None:
         for subscriber in list(feed.replaying):
-            if subscriber.is_caught_up and now - subscriber.waiting_since >= _JOIN_TIMEOUT:
+            # While the feed moves on, it gets there by itself: messages come in their order.
+            since = max(subscriber.waiting_since, feed.confirmed_at)
+            if subscriber.is_caught_up and now - since >= _JOIN_TIMEOUT:
                 assert subscriber.position is not None
                 self._settle(feed, subscriber.position, now, expires_at=subscriber.expires_at)
                 self._enter_live(feed, subscriber)
