@@ -23,6 +23,8 @@ class ChannelTable:
         self._keys = keys
         self._stream_ids: dict[bytes, str] = {}
         self._has_seen_foreign = False
+        # What Redis said when it refused a channel; None since one was acknowledged.
+        self.refusal: Exception | None = None
         self._has_seen_refusal = False
 
     def pack(self, commands: Commands) -> list[tuple[str, str]]:
@@ -47,6 +49,7 @@ class ChannelTable:
         if stream_id is None:
             return None
         if kind == b"subscribe":
+            self.refusal = None
             return stream_id, None
         publication = Publication.parse(payload) if kind == b"message" else None
         if publication is None and kind == b"message":
@@ -55,6 +58,7 @@ class ChannelTable:
 
     def refused(self, error: Exception) -> None:
         """Redis refused a command. The hub asks again; the other channels go on."""
+        self.refusal = error
         if not self._has_seen_refusal:
             self._has_seen_refusal = True
             _log.warning("Redis refused a channel, which is tried again: %s", error)

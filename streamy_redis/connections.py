@@ -38,6 +38,7 @@ __all__ = [
     "pool",
     "refusal",
     "url_from_environment",
+    "without_arguments",
 ]
 
 DEFAULT_URL = "redis://localhost:6379/0"
@@ -164,6 +165,12 @@ def is_passing(error: Exception) -> bool:
     if isinstance(error, redis.AuthenticationError | redis.exceptions.AuthorizationError):
         return False
     return isinstance(error, _PASSING_ERRORS) or bool(_PASSING_CODES.search(str(error)))
+
+
+def without_arguments(error: Exception) -> Exception:
+    """The error, without what Redis repeats of a command it doesn't know: that holds the data."""
+    error.args = tuple(str(arg).partition(", with args beginning with")[0] for arg in error.args)
+    return error
 
 
 def refusal(action: str, key: str, error: Exception) -> str:

@@ -14,7 +14,7 @@ import redis
 import redis.asyncio
 
 from ..config import PAGE_BYTES, StreamConfig
-from ..connections import is_passing, refusal
+from ..connections import is_passing, refusal, without_arguments
 from ..core.history import HistoryRequest, StreamInfo
 from ..exceptions import RedisUnavailable, StreamEnded
 from ..keys import Keys
@@ -145,6 +145,7 @@ class Publisher:
                 if is_passing(exc):
                     pause = attempts.pause(time.monotonic(), random.random())
                 if pause is None:
-                    reason = refusal(action, key, exc)
-                    raise RedisUnavailable(reason, idempotency_key=idempotency_key) from exc
+                    cause = without_arguments(exc)
+                    reason = refusal(action, key, cause)
+                    raise RedisUnavailable(reason, idempotency_key=idempotency_key) from cause
             await anyio.sleep(pause)

@@ -84,6 +84,11 @@ class Stream:
         return self.subscriber.start is not None or self.subscriber.closed is not None
 
     @property
+    def trouble(self) -> Exception | None:
+        """Why Redis doesn't answer, as far as that is known."""
+        return self._listener.trouble
+
+    @property
     def has_nothing_to_say(self) -> bool:
         """Whether the stream had ended before the cursor: 204, which stops an EventSource."""
         return self.subscriber.closed is CloseReason.END and self.subscriber.start is None
@@ -185,9 +190,11 @@ class Subscription:
         stream = self._new_stream()
         try:
             if not await stream.is_open_within(self._config.send_timeout):
+                trouble = stream.trouble
+                reason = str(trouble or "") or "Redis did not answer in time"
                 raise RedisUnavailable(
-                    f"could not subscribe to {self._stream_id!r}: Redis did not answer in time"
-                )
+                    f"could not subscribe to {self._stream_id!r}: {reason}"
+                ) from trouble
         except BaseException:
             stream.close()
             raise

@@ -59,20 +59,26 @@ class Listener:
         self._has_requests = threading.Event()
         # While connected.
         self._channels: _Channels | None = None
-        self._has_lost = False
+        # Why the connection was lost; None while it works.
+        self._lost: Exception | None = None
         # Seconds before the next attempt to connect.
         self._pause = 0.0
         self._has_warned = False
         self._server: ServerWatch | None = None
-        # Since the last batch without an error.
-        self._is_unreadable = False
+        # Why a page of the last batch could not be read.
+        self._unreadable: Exception | None = None
 
     # What streams ask
 
     @property
     def is_away(self) -> bool:
         """Whether Redis is known to be away."""
-        return self._has_lost
+        return self._lost is not None
+
+    @property
+    def trouble(self) -> Exception | None:
+        """What Redis said, or why it said nothing, where something doesn't work."""
+        return self._lost or self._unreadable or self._table.refusal
 
     def add(self, subscriber: Subscriber) -> bool:
         """Registers a subscriber; False if there are max_subscribers already."""
@@ -172,7 +178,7 @@ class Listener:
             has_requests = self._hub.has_requests
             has_commands = self._hub.has_commands
         for subscriber in subscribers:
-            if subscriber.closed is not None:
+            if subscriber.closed is not None and subscriber.is_response:
                 _log.debug("a response of %r ended: %s", subscriber.stream_id, subscriber.closed)
             subscriber.writer.wake()
         if has_requests:
@@ -213,12 +219,12 @@ class Listener:
                 else:
                     self._log_unreadable(request.key.stream_id, page)
                     self._hub.history_failed(request, now)
-        self._is_unreadable = not all(isinstance(page, HistoryPage) for page in pages)
+        self._unreadable = next((page for page in pages if isinstance(page, Exception)), None)
         self._drain()
 
     def _log_unreadable(self, stream_id: str, error: Exception) -> None:
-        if not self._is_unreadable:
-            self._is_unreadable = True
+        if self._unreadable is None:
+            self._unreadable = error
             _log.warning("a history (%r) can't be read and is tried again: %s", stream_id, error)
 
     # The channels
@@ -257,13 +263,13 @@ class Listener:
     def _find(self) -> None:
         """Something was heard on the connection: it works."""
         self._pause = 0.0
-        if self._has_lost:
-            self._has_lost = False
+        if self._lost is not None:
+            self._lost = None
             _log.info("the Pub/Sub connection is back")
 
     def _lose(self, error: Exception) -> None:
-        if not self._has_lost and not self._closing.is_set():
-            self._has_lost = True
+        if self._lost is None and not self._closing.is_set():
+            self._lost = error
             _log.warning("the Pub/Sub connection is lost and will be made anew: %s", error)
 
     def _hear(self, messages: list[Message]) -> None:

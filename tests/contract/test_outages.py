@@ -192,6 +192,14 @@ def test_subscribing_raises_in_time_when_nobody_listens(shell: Shell):
     raises_in_time(lambda: nowhere.subscribe("room").__enter__())
 
 
+def test_subscribing_says_what_redis_said(shell: Shell, store: Any):
+    streams = shell.manager(send_timeout=SEND_TIMEOUT)
+    store.set(shell.log("room"), "a string")
+
+    with pytest.raises(RedisUnavailable, match="WRONGTYPE"):
+        streams.subscribe("room").__enter__()
+
+
 def test_subscribing_raises_in_time_when_redis_hangs(shell: Shell, hanging: RedisServer):
     streams = shell.manager(hanging.url, send_timeout=SEND_TIMEOUT)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import traceback
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -15,16 +17,28 @@ SECRET = "xyzzy-secret"
 
 
 @pytest.fixture(params=["threads", "asyncio"])
-def streams(
-    request: pytest.FixtureRequest, redis_server: RedisServer, loop_thread: LoopThread
-) -> Iterator[ThreadsManager | AsyncioManager]:
+def new_streams(
+    request: pytest.FixtureRequest, loop_thread: LoopThread
+) -> Iterator[Callable[[str], ThreadsManager | AsyncioManager]]:
     config = StreamConfig(send_timeout=0.5, max_event_size=1000)
-    if request.param == "threads":
-        manager: ThreadsManager | AsyncioManager = ThreadsManager(redis_server.url, config=config)
-    else:
-        manager = AsyncioManager(redis_server.url, config=config, loop=loop_thread)
-    yield manager
-    manager.close()
+    with contextlib.ExitStack() as stack:
+
+        def new(url: str) -> ThreadsManager | AsyncioManager:
+            if request.param == "threads":
+                manager: ThreadsManager | AsyncioManager = ThreadsManager(url, config=config)
+            else:
+                manager = AsyncioManager(url, config=config, loop=loop_thread)
+            stack.callback(manager.close)
+            return manager
+
+        yield new
+
+
+@pytest.fixture
+def streams(
+    new_streams: Callable[[str], ThreadsManager | AsyncioManager], redis_server: RedisServer
+) -> ThreadsManager | AsyncioManager:
+    return new_streams(redis_server.url)
 
 
 def test_payloads_are_never_logged(
@@ -64,6 +78,18 @@ def test_payloads_are_never_logged(
     assert "foreign" in text
     assert SECRET not in text
     assert all(SECRET not in error for error in errors), errors
+
+
+def test_what_a_server_repeats_of_a_command_it_does_not_know_is_cut_off(
+    new_streams: Callable[[str], ThreadsManager | AsyncioManager],
+):
+    with (
+        RedisServer(arguments=["--rename-command", "EVALSHA", ""]) as server,
+        pytest.raises(RedisUnavailable, match="unknown command 'EVALSHA'") as error,
+    ):
+        new_streams(server.url).send_event("r", SECRET)
+
+    assert SECRET not in "".join(traceback.format_exception(error.value))
 
 
 def refused(
