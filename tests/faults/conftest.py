@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from .long_scenes import LongScenes
 from .stage import Scene, Stage
 
 SEED = int(os.environ.get("STREAMY_FAULT_SEED") or random.SystemRandom().randrange(10**6))
@@ -41,3 +42,19 @@ def stage() -> Iterator[Stage]:
 def scene(stage: Stage) -> Iterator[Scene]:
     with stage.scene() as scene:
         yield scene
+
+
+@pytest.fixture(scope="session")
+def long_scenes(request: pytest.FixtureRequest) -> Iterator[LongScenes]:
+    from . import test_cut_off, test_redis_stopped
+
+    chosen = set()
+    for item in request.session.items:
+        given = getattr(item, "callspec", None)
+        if given is not None and "long_scenes" in getattr(item, "fixturenames", ()):
+            values = given.params
+            chosen.add(values.get("name") or f"stopped {values['seconds']} s")
+    scenes = {**test_redis_stopped.LONG, **test_cut_off.LONG}
+    played = LongScenes({name: play for name, play in scenes.items() if name in chosen})
+    yield played
+    played.close()

@@ -25,6 +25,16 @@ def until_the_end(url: str, prefix: str, room: str, name: str) -> None:
         number += 1
 
 
+def end_it(url: str, prefix: str, room: str) -> None:
+    """Ends the stream twice; prints what each call said."""
+    with StreamManager(url, config=StreamConfig(prefix=prefix)) as streams:
+        streams.info(room)  # connected, so that all of them are equally quick
+        print("ready", flush=True)
+        sys.stdin.readline()
+        for _ in range(2):
+            print(streams.end_stream(room, "bye"), flush=True)
+
+
 def and_die(url: str, prefix: str, room: str, how: str) -> None:
     """Sends once, prints the id, and is gone: no close, no goodbye."""
     streams = StreamManager(url, config=StreamConfig(prefix=prefix))
@@ -80,6 +90,5 @@ def _child(streams: StreamManager, room: str, n: int) -> None:
 
 
 if __name__ == "__main__":
-    {"until_the_end": until_the_end, "and_die": and_die, "while_forking": while_forking}[
-        sys.argv[1]
-    ](*sys.argv[2:])
+    programs = (until_the_end, end_it, and_die, while_forking)
+    {program.__name__: program for program in programs}[sys.argv[1]](*sys.argv[2:])

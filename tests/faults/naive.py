@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import socket
 import threading
 import time
 
@@ -13,6 +14,7 @@ import redis
 from streamy_redis.keys import Keys
 from streamy_redis.scripts import PUBLISH, event_ids, nonces_of, publish_arguments
 from tests.browser import EventSource
+from tests.deadline import Deadline
 from tests.event_stream import MessageEvent, events_of
 from tests.exactly_once import Delivery, SentLog
 
@@ -48,15 +50,15 @@ class NaiveSubscriber:
             self.may_restart.wait()
 
     def _listen(self) -> None:
-        self._pubsub = self._redis.pubsub()
-        self._pubsub.subscribe(self._channel)
-        for message in self._pubsub.listen():
-            if message["type"] == "subscribe":
-                self._ready.set()
-            elif message["type"] == "message":
-                self._take(message["data"])
-            if self._stopping.is_set():
-                return
+        with self._redis.pubsub() as self._pubsub:
+            self._pubsub.subscribe(self._channel)
+            for message in self._pubsub.listen():
+                if message["type"] == "subscribe":
+                    self._ready.set()
+                elif message["type"] == "message":
+                    self._take(message["data"])
+                if self._stopping.is_set():
+                    return
 
     def _take(self, data: bytes) -> None:
         if _IS_FRAME.match(data):
@@ -73,14 +75,23 @@ class NaiveSubscriber:
             return delivery
         raise AssertionError(f"the checker has no teeth: {delivery.verdict()}")
 
+    @property
+    def is_listening(self) -> bool:
+        """Whether its loop goes on."""
+        return self._thread.is_alive()
+
     def close(self) -> None:
         self._stopping.set()
         self.may_restart.set()
-        # A loop that hangs on a dead connection is left to its fate: that is what it is.
-        with contextlib.suppress(redis.RedisError, OSError, ValueError, AttributeError):
-            self._pubsub.connection.disconnect()
+        # A loop that hangs on a dead connection hangs for ever: that is what it is.
+        Deadline(5).until(self._is_over, "the naive subscriber ends", every=0.05)
         self._redis.close()
-        self._thread.join(3)
+
+    def _is_over(self) -> bool:
+        # Once isn't enough: redis-py connects again by itself.
+        with contextlib.suppress(redis.RedisError, OSError, ValueError, AttributeError):
+            self._pubsub.connection._sock.shutdown(socket.SHUT_RDWR)
+        return not self._thread.is_alive()
 
 
 class ForgetfulBrowser(EventSource):
@@ -115,7 +126,10 @@ class NaiveSender:
             may_repeat=False,
         )
         command = PUBLISH.by_source(self._keys, arguments)
-        _status, position = self._redis.execute_command(*command)
+        while True:
+            with contextlib.suppress(redis.RedisError):
+                _status, position = self._redis.execute_command(*command)
+                break
         self.sent.returned(event_ids(position.decode(), nonces)[0], data)
 
     def assert_caught(self) -> None:

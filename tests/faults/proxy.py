@@ -100,6 +100,11 @@ class Proxy:
         with self._lock:
             return list(self._links)
 
+    @property
+    def descriptors(self) -> int:
+        """How many sockets its links have open."""
+        return sum(link.descriptors for link in self.links)
+
     def count(self) -> int:
         """All commands so far."""
         with self._lock:
@@ -173,6 +178,11 @@ class _Link:
         threading.Thread(
             target=self._pump, args=(self._client, self._up), name="proxy up", daemon=True
         ).start()
+
+    @property
+    def descriptors(self) -> int:
+        ends = (self._client, self._server)
+        return sum(end is not None and end.fileno() >= 0 for end in ends)
 
     def close(self) -> None:
         for end in (self._client, self._server):

@@ -3,14 +3,74 @@
 from __future__ import annotations
 
 import contextlib
+import selectors
 import socket
 import struct
 import threading
 import urllib.parse
 
-__all__ = ["RudeClient", "TricklingClient"]
+__all__ = ["BlackHole", "RudeClient", "TricklingClient", "may_vanish"]
 
 _TCP_REPAIR = 19
+
+
+# Sockets that must not be closed.
+_kept: list[socket.socket] = []
+
+
+def may_vanish(its: socket.socket) -> bool:
+    """Whether a socket of this process's can be switched to repair mode; then it is."""
+    try:
+        its.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, 1)
+    except OSError:
+        return False
+    return True
+
+
+class BlackHole:
+    """A way to a server on which, from one moment on, nothing moves any more, in no direction.
+
+    Both ends stay open: the server sees no FIN, no RST, and at some point no room for more.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._listening = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.port: int = self._listening.getsockname()[1]
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listening, selectors.EVENT_READ)
+        self._sockets: list[socket.socket] = []
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="black hole", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            for key, _ in self._selector.select(0.05):
+                if key.fileobj is self._listening:
+                    self._accept()
+                elif chunk := key.fileobj.recv(4096):  # type: ignore[union-attr]
+                    key.data.sendall(chunk)
+
+    def _accept(self) -> None:
+        client, _ = self._listening.accept()
+        server = socket.socket()
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        server.connect(("127.0.0.1", self._target))
+        self._sockets += [client, server]
+        self._selector.register(client, selectors.EVENT_READ, server)
+        self._selector.register(server, selectors.EVENT_READ, client)
+
+    def swallow_everything(self) -> None:
+        """From now on."""
+        self._stopping.set()
+        self._thread.join(5)
+
+    def close(self) -> None:
+        self.swallow_everything()
+        self._selector.close()
+        for each in [self._listening, *self._sockets]:
+            each.close()
 
 
 class RudeClient:
@@ -45,17 +105,17 @@ class RudeClient:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
-    def vanish(self) -> bool:
-        """Be gone without FIN or RST, as a machine that lost its power; False if not allowed to.
+    def vanish(self) -> None:
+        """Be gone without FIN or RST, as a machine that lost its power.
 
-        A socket that is closed in repair mode (tcp(7), CAP_NET_ADMIN) says nothing.
+        Where it is allowed (CAP_NET_ADMIN), the socket is closed in repair mode (tcp(7)), which
+        says nothing; what the server writes later is answered with RST. Elsewhere nobody ever
+        reads from it again: the kernel takes what has room, and then nothing.
         """
-        try:
-            self.socket.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, 1)
-        except OSError:
-            return False
-        self.socket.close()
-        return True
+        if may_vanish(self.socket):
+            self.socket.close()
+        else:
+            _kept.append(self.socket)
 
     def close(self) -> None:
         with contextlib.suppress(OSError):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from streamy_redis import RedisUnavailable, StreamConfig, StreamManager
 from tests.exactly_once import SentLog, position_of
 
-__all__ = ["Sender"]
+__all__ = ["Flood", "Sender"]
 
 T = TypeVar("T")
 
@@ -90,6 +91,11 @@ class Sender:
             finally:
                 self.took.append(time.monotonic() - start)
 
+    @property
+    def is_sending(self) -> bool:
+        """Whether it has not been stopped."""
+        return not self._stopping.is_set()
+
     def hold(self) -> None:
         """Send nothing until release(); no send is under way when this returns."""
         assert self._turn.acquire(timeout=30), "a send hangs"
@@ -119,3 +125,42 @@ class Sender:
         positions = [position_of(event_id) for event_id in self._order]
         assert positions == sorted(positions), "not in the caller's order"
         return self.sent
+
+
+class Flood:
+    """Many events a second, some in each round trip, for as long as it is wanted.
+
+    Attributes:
+        calls: how many round trips there were.
+    """
+
+    def __init__(self, send: Callable[[int], object], *, rate: int) -> None:
+        self.calls = 0
+        self._send = send
+        self._rate = rate
+        self._stopping = threading.Event()
+        self._crash: BaseException | None = None
+
+    @contextmanager
+    def going_on(self) -> Iterator[None]:
+        thread = threading.Thread(target=self._run, name="flood", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stopping.set()
+            thread.join(10)
+        assert not thread.is_alive(), "a send hangs"
+        if self._crash is not None:
+            raise self._crash
+
+    def _run(self) -> None:
+        a_call = max(1, self._rate // 100)
+        due = time.monotonic()
+        try:
+            while not self._stopping.wait(max(0.0, due - time.monotonic())):
+                self._send(a_call)
+                self.calls += 1
+                due += a_call / self._rate
+        except BaseException as error:
+            self._crash = error

@@ -109,6 +109,7 @@ class SoakScene(Scene):
     def finish_soak(self) -> None:
         """As finish(), with as many resets as there were losses."""
         self.finish(resets=self.losses, beside_resets=self.beside_losses)
+        self.assert_manners()
 
 
 Fault = Callable[[SoakScene, random.Random], None]
@@ -147,7 +148,7 @@ def redis_stopped(scene: SoakScene, rng: random.Random) -> None:
 def redis_restarted_with_its_data(scene: SoakScene, rng: random.Random) -> None:
     scene.stage.redis.kill()
     pause(rng.choice([0, 0.3, 2, 6]))
-    scene.stage.restart()
+    scene.stage.redis.restart()
 
 
 @fault()
@@ -156,7 +157,7 @@ def redis_restarted_empty(scene: SoakScene, rng: random.Random) -> None:
         scene.wait_complete(HEALED)
         scene.stage.redis.kill()
         pause(rng.choice([0, 0.3, 2]))
-        scene.stage.restart(empty=True)
+        scene.stage.redis.restart(empty=True)
 
     scene.both_paused(restart)
     scene.losses += 1
@@ -270,7 +271,6 @@ def rude_clients(scene: SoakScene, rng: random.Random) -> None:
         stack.enter_context(contextlib.closing(TricklingClient(url)))
         gone = RudeClient(url).read_until(b"stream-open")
         gone.vanish()
-        gone.close()
         for n in range(200):
             client = RudeClient(site.server.stream_url("events", f"{scene.room} left {n}"))
             pause(rng.choice([0, 0, 0.002]))
@@ -284,9 +284,7 @@ def rude_clients(scene: SoakScene, rng: random.Random) -> None:
 def stampede_of_1000(scene: SoakScene, rng: random.Random) -> None:
     site = scene.stage.sites[-1]
     paths = [f"/events/stampede-{rng.randint(0, 99)}?n={n}" for n in range(1000)]
-    answers, _took = stampede(site.server.port, paths, timeout=20)
-    statuses = Counter(answer.split(b" ", 2)[1] if answer else b"none" for answer in answers)
-    assert set(statuses) == {b"200"}, statuses
+    stampede(site.server.port, paths, timeout=20)
 
 
 @fault()

@@ -1,17 +1,23 @@
-"""Clients that don't read, hardly read, vanish, or leave before they have arrived."""
+"""Clients that don't read, hardly read, vanish, or leave before they have arrived.
+
+None of it can harm a bare `listen()` loop, which has no clients: there is nothing to catch here.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import random
+import socket
 import time
+import urllib.parse
 
 import psutil
 import pytest
 
 from tests.deadline import Deadline
 
-from .rude_clients import RudeClient, TricklingClient
+from .crowd import come_and_go
+from .rude_clients import BlackHole, RudeClient, TricklingClient, may_vanish
 from .stage import Scene, Stage, StageSite
 
 EVENT = "x" * 50_000
@@ -73,20 +79,67 @@ def silent(url: str) -> RudeClient:
     return RudeClient(url, receive_buffer=4096)
 
 
-def test_clients_that_vanish_without_a_word(scene: Scene):
+def test_clients_whose_machine_lost_its_power(scene: Scene):
+    """Without FIN. Their sockets are closed in silence where this process may; see below.
+
+    Nobody sends to their stream: they are noticed at a keep-alive.
+    """
     crowd = f"{scene.room} crowd"
+    with socket.socket() as probe:
+        if not may_vanish(probe):
+            pytest.skip("needs CAP_NET_ADMIN; the next one does without")
     for site in scene.stage.sites:
         url = site.server.stream_url("events", crowd)
-        clients = [RudeClient(url).read_until(b"stream-open") for _ in range(10)]
-        for client in clients:
-            if not client.vanish():
-                client.close()
-                pytest.skip("vanishing takes CAP_NET_ADMIN")
+        for client in [RudeClient(url).read_until(b"stream-open") for _ in range(10)]:
+            client.vanish()
 
-    # Noticed at a keep-alive: nobody sends to their stream.
     no_channel_left(scene, crowd)
     scene.finish()
     assert scene.is_connected()
+
+
+def test_clients_behind_a_way_that_swallows_everything(stage: Stage):
+    """Without FIN, RST, or an answer of any kind, on a stream that goes on.
+
+    What listens with redis-py has no clients that could vanish: nothing to catch.
+    """
+    with stage.scene() as scene, contextlib.ExitStack() as stack:
+        crowd = f"{scene.room} crowd"
+        before = [memory(site) for site in stage.sites]
+        holes = []
+        for site in stage.sites:
+            hole = stack.enter_context(contextlib.closing(BlackHole(site.server.port)))
+            holes.append(hole)
+            url = site.server.stream_url("events", crowd).replace(
+                f":{site.server.port}/", f":{hole.port}/"
+            )
+            for _ in range(10):
+                client = RudeClient(url, receive_buffer=4096).read_until(b"stream-open")
+                stack.callback(client.close)
+        for hole in holes:
+            hole.swallow_everything()
+        most = list(before)
+        for n in range(120):
+            scene.sender.streams.send_event(crowd, f"{n} {EVENT}")
+            most = [max(m, memory(site)) for m, site in zip(most, stage.sites, strict=True)]
+
+        # Sent away at a bound of the backlog, although they are still there.
+        no_channel_left(scene, crowd)
+        for grown in (m - b for m, b in zip(most, before, strict=True)):
+            assert grown < 10 * CLIENT_BYTES + PROCESS_BYTES, f"{grown / 1e6:.0f} MB"
+        scene.finish()
+        assert scene.is_connected()
+
+
+def test_5000_clients_that_come_and_go(stage: Stage, rng: random.Random):
+    """To a stream with events, where a gthread worker notices at once that they left."""
+    with stage.scene() as scene:
+        for site in stage.sites:
+            path = f"/events/{urllib.parse.quote(scene.room)}"
+            # All of a gthread worker's threads but those of who stays, and one to spare.
+            come_and_go(site.server.port, path, 2500, rng, at_once=25)
+        scene.finish()
+        assert scene.is_connected()
 
 
 def test_clients_that_leave_in_the_middle_of_subscribing(scene: Scene, rng: random.Random):

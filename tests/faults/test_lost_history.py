@@ -40,7 +40,7 @@ def test_restarted_with_its_data_is_complete(stage: Stage):
             scene.naive.may_restart.clear()
             stage.redis.kill()
             Deadline(0.5).stays(scene.is_connected)
-            stage.restart()
+            stage.redis.restart()
             scene.burst(10)
             scene.naive.may_restart.set()
             scene.wait_complete(2)
@@ -56,7 +56,7 @@ def test_restarted_empty_is_one_reset_then_live(stage: Stage):
         with scene.redis_away():
             stage.redis.kill()
             Deadline(0.5).stays(scene.is_connected)
-            stage.restart(empty=True)
+            stage.redis.restart(empty=True)
             for browser in [*scene.browsers, *scene.bystanders]:
                 browser.wait_for(lambda b: b.of_type("stream-reset"), 3, "the reset")
             scene.wait_complete(2)
@@ -73,7 +73,8 @@ def delete(scene: Scene) -> None:
 
 
 def flush(scene: Scene) -> None:
-    scene.admin.flushall()
+    """Takes the other room's history as well."""
+    scene.other.paused(lambda: (scene.wait_complete(2), scene.admin.flushall()))
 
 
 def rename(scene: Scene) -> None:
@@ -81,7 +82,9 @@ def rename(scene: Scene) -> None:
 
 
 def evict(scene: Scene) -> None:
-    """Fill the memory until the log is what has to go; the one beside it may stay."""
+    """Fill the memory until the log is what has to go; the one beside it stays."""
+    # Else each event would make it volatile again.
+    scene.stop_beside()
     scene.admin.persist(f"{scene.stage.prefix}:{{{scene.beside}}}:log")
     used = scene.admin.info("memory")["used_memory"]
     scene.admin.config_set("maxmemory-policy", "volatile-random")
@@ -102,14 +105,11 @@ def evict(scene: Scene) -> None:
 @pytest.mark.parametrize("lose", [delete, flush, rename, evict], ids=lambda f: f.__name__)
 def test_a_history_that_is_gone_is_one_reset_then_live(stage: Stage, lose: Callable[[Scene], None]):
     with stage.scene() as scene:
-        # The other room's history may go too: it is not what is looked at here.
-        scene.other.stop()
-        scene.wait_complete(2)
-        scene.paused(lambda: lose(scene))
+        scene.paused(lambda: (scene.wait_complete(2), lose(scene)))
         for browser in scene.browsers:
             browser.wait_for(lambda b: b.of_type("stream-reset"), 3, "the reset")
         heard_by_all(scene, 20)
-        sent = scene.finish(resets=1, beside_resets=0)
+        sent = scene.finish(resets=1, beside_resets=1 if lose is flush else 0)
 
         assert scene.is_connected()
         for browser in scene.browsers:
@@ -151,7 +151,7 @@ def test_a_history_trimmed_past_a_client_that_is_away(stage: Stage):
         heard_by_all(scene, 20)
 
         scene.sender.stop()
-        scene.other.stop()
+        scene.stop_beside()
         scene.wait_complete(5)
         told = reset_of(back)
         assert (told["requested"], told["reason"]) == (cursor, "trimmed")
@@ -199,7 +199,6 @@ def test_a_history_rolled_back_and_rewritten_with_other_events(stage: Stage):
     """What a failover to a lagging replica leaves: other events at the same positions."""
     with stage.scene() as scene:
         scene.sender.stop()
-        scene.other.stop()
         scene.burst(10)
         scene.wait_complete(2)
         image = scene.admin.dump(scene.log_key)

@@ -17,6 +17,7 @@ from tests.deadline import Deadline
 from tests.exactly_once import Delivery, SentLog, position_of
 
 from .naive import stored
+from .proxy import Fate
 from .stage import Scene, Stage
 
 ROOT = Path(__file__).parent.parent.parent
@@ -25,6 +26,7 @@ ROOT = Path(__file__).parent.parent.parent
 def program(name: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "tests.faults.many_senders", name, *arguments],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
@@ -170,7 +172,7 @@ def assert_stored_ids(store: redis.Redis, log_key: str, sent: SentLog) -> None:
     assert kept.items() <= sent.payloads.items()
 
 
-def test_an_end_that_races_senders_in_other_processes(stage: Stage):
+def test_ends_that_race_senders_in_other_processes(stage: Stage):
     with stage.scene(rate=20) as scene:
         # The scene's own sender would be refused.
         scene.sender.stop()
@@ -181,20 +183,25 @@ def test_an_end_that_races_senders_in_other_processes(stage: Stage):
         ]
         for browser in scene.browsers:
             browser.wait_for(len(browser.messages) + 100, 15)
-        answers: list[bool] = []
-
-        def end() -> None:
-            with StreamManager(stage.redis.url, config=scene.sender.config) as streams:
-                answers.append(streams.end_stream(scene.room, "bye"))
-
-        enders = [threading.Thread(target=end) for _ in range(4)]
-        for thread in enders:
-            thread.start()
-        for thread in enders:
-            thread.join(10)
+        # Each ends it twice, all at once; one of them never gets its first reply.
+        enders = [
+            program("end_it", url, stage.prefix, scene.room)
+            for url in (stage.redis.url, stage.redis.url, stage.senders.url)
+        ]
+        for each in enders:
+            assert each.stdout is not None
+            assert each.stdout.readline() == "ready\n"
+        stage.senders.mark(b"EVALSHA", Fate.LOST)
+        for each in reversed(enders):
+            assert each.stdin is not None
+            each.stdin.write("now\n")
+            each.stdin.flush()
+        answers = [each.communicate(timeout=20)[0].split() for each in enders]
         assert [record(sent, process) for process in programs] == [0, 0, 0]
 
-        assert sorted(answers) == [False, False, False, True]
+        # One of them ended it, and it only when it asked for the first time.
+        assert sorted(answers) == [["False", "False"], ["False", "False"], ["True", "False"]]
+        assert not stage.senders.marked
         for browser in scene.browsers:
             browser.wait_for(lambda b: b.state is ReadyState.CLOSED, 10, "closed for good")
             assert browser.events[-1].type == "stream-end"
@@ -202,4 +209,6 @@ def test_an_end_that_races_senders_in_other_processes(stage: Stage):
             assert browser.statuses == [200, 204]
             Delivery(sent, browser.events).assert_exactly_once()
         assert len({tuple(browser.data) for browser in scene.browsers}) == 1
-        scene.other.stop()
+        # To what only listens an end is one more event: it waits for the next for ever.
+        assert scene.naive.events[-1].type == "stream-end"
+        assert scene.naive.is_listening

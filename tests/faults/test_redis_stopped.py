@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
+from functools import partial
 
 import pytest
 import redis
@@ -14,6 +15,7 @@ from streamy_redis import AsyncStreamManager, RedisUnavailable, StreamConfig, St
 from tests.deadline import Deadline
 from tests.servers import RedisServer
 
+from .long_scenes import LongScenes
 from .naive import NaiveSender, stored
 from .stage import Stage
 
@@ -94,8 +96,7 @@ def test_stopped_for_a_crowd_of_senders(redis_server: RedisServer, prefix: str):
         crowd.assert_each_is_stored_once(store)
 
 
-@pytest.mark.parametrize("seconds", [2, 10])
-def test_stopped(stage: Stage, seconds: int):
+def stopped(stage: Stage, seconds: float) -> None:
     with (
         stage.scene() as scene,
         contextlib.closing(
@@ -123,5 +124,14 @@ def test_stopped(stage: Stage, seconds: int):
         scene.assert_stored_once()
         if seconds >= 10:
             assert scene.sender.errors, "senders are told"
-        naively.join(20)
+        # What listens has its connection still; it is the naive sender that the fault harms.
+        naively.join(60)
         naive.assert_caught()
+
+
+@pytest.mark.parametrize("seconds", [2, 10, 30])
+def test_stopped(long_scenes: LongScenes, seconds: int):
+    long_scenes.result(f"stopped {seconds} s")
+
+
+LONG = {f"stopped {seconds} s": partial(stopped, seconds=seconds) for seconds in (30, 10, 2)}

@@ -1,10 +1,13 @@
-"""Everybody at once: a stampede of newcomers, and of clients that have much to catch up on."""
+"""Everybody at once: a stampede of newcomers, and of clients that have much to catch up on.
+
+What only listens has no connection that could be refused, and no history to resume: here it is
+the browser without a memory that the checker has to catch.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import math
-import selectors
-import socket
 import time
 import uuid
 
@@ -12,7 +15,12 @@ import pytest
 import redis
 
 from streamy_redis.config import PAGE_EVENTS
+from tests.deadline import Deadline
+from tests.exactly_once import Delivery, position_of
 
+from .crowd import OPENED, Crowd, CrowdClient
+from .naive import ForgetfulBrowser
+from .senders import Flood
 from .stage import Scene, Stage
 
 COMMANDS_A_CONNECT = 3
@@ -20,63 +28,120 @@ COMMANDS_A_CONNECT = 3
 
 def commands(store: redis.Redis) -> int:
     """What Redis was asked so far, without what the scripts call in turn."""
-    asked = ("evalsha", "eval", "subscribe", "unsubscribe", "ping", "publish")
+    asked = ("evalsha", "eval", "subscribe", "unsubscribe", "ping")
     stats = store.info("commandstats")
     return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in asked)
 
 
-def stampede(port: int, paths: list[str], timeout: float) -> tuple[list[bytes], float]:
-    """One request for each path, all at once; what each was answered, up to `stream-open`."""
-    selector = selectors.DefaultSelector()
-    answers = dict.fromkeys(paths, b"")
-    sockets = []
+def commands_from_now_on(scene: Scene) -> int:
+    """The count to start from, once the channels of other scenes are unsubscribed."""
+    own = {scene.channel.encode(), f"{scene.stage.prefix}:{{{scene.beside}}}".encode()}
+    Deadline(10).until(
+        lambda: set(scene.admin.pubsub_channels(f"{scene.stage.prefix}:*")) <= own,
+        lambda: scene.admin.pubsub_channels(f"{scene.stage.prefix}:*")[:5],
+        every=0.05,
+    )
+    return commands(scene.admin)
+
+
+def stampede(port: int, paths: list[str], timeout: float) -> tuple[float, float]:
+    """One request for each path, all at once; seconds until all had asked, and been answered.
+
+    AssertionError when one isn't answered with 200 and an open stream in time.
+    """
     start = time.monotonic()
-    try:
+    with contextlib.closing(Crowd()) as crowd:
         for path in paths:
-            client = socket.create_connection(("127.0.0.1", port), timeout=10)
-            client.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
-            client.setblocking(False)
-            selector.register(client, selectors.EVENT_READ, path)
-            sockets.append(client)
-        waiting = set(paths)
-        while waiting and time.monotonic() - start < timeout:
-            for key, _ in selector.select(0.2):
-                chunk = key.fileobj.recv(65536)  # type: ignore[union-attr]
-                answers[key.data] += chunk
-                if not chunk or b"event: stream-open\ndata: {}\n\n" in answers[key.data]:
-                    waiting.discard(key.data)
-                    selector.unregister(key.fileobj)
-        return list(answers.values()), time.monotonic() - start
-    finally:
-        selector.close()
-        for client in sockets:
-            client.close()
+            crowd.add(CrowdClient(port, path))
+        asked = time.monotonic() - start
+        crowd.read_until(lambda client: client.has(OPENED), timeout)
+        assert {tuple(client.statuses) for client in crowd.clients} == {(200,)}
+        return asked, time.monotonic() - start
 
 
 @pytest.mark.parametrize("streams", ["one stream", "a stream each"])
-def test_newcomers(stage: Stage, streams: str):
-    """300 here; 1,000 in the soak."""
+def test_1000_newcomers_within_a_second(stage: Stage, streams: str):
     site = stage.sites[1]
     with stage.scene(rate=20) as scene:
         # The scene's own senders are commands too: quiet.
         scene.sender.stop()
-        scene.other.stop()
+        scene.stop_beside()
         scene.wait_complete(2)
         room = uuid.uuid4().hex[:8]
-        count = 300
+        count = 1000
         numbers = [0] * count if streams == "one stream" else range(count)
         paths = [f"/events/{room}-{number}?n={n}" for n, number in enumerate(numbers)]
-        before = commands(scene.admin)
+        before = commands_from_now_on(scene)
 
-        answers, took = stampede(site.server.port, paths, timeout=15)
+        asking, took = stampede(site.server.port, paths, timeout=15)
 
         asked = commands(scene.admin) - before
-        assert {answer.split(b" ", 2)[1] for answer in answers} == {b"200"}
-        assert all(b"event: stream-open\n" in answer for answer in answers)
+        print(f"{count} asked in {asking:.2f} s, were served in {took:.2f} s; {asked} commands")
+        assert asking < 1
         assert took < 5, f"{took:.1f} s"
         assert asked <= COMMANDS_A_CONNECT * count + 20, f"{asked / count:.1f} a connect"
         scene.finish()
         assert scene.is_connected()
+
+
+def test_50_resume_5000_events_each_while_1000_a_second_go_on(stage: Stage):
+    """Each has everything, once and in order, while it goes on."""
+    behind = 5000
+    with stage.scene(clients=1, rate=20) as scene, contextlib.closing(Crowd()) as crowd:
+        cursor = scene.browsers[0].of_type("stream-open")[0].last_event_id
+        with contextlib.closing(ForgetfulBrowser(scene.browsers[0].url, start=False)) as forgetful:
+            for _ in range(behind // 250):
+                # No faster than the backlogs of those who are live.
+                scene.burst(250)
+                scene.wait_complete(5)
+            flood = Flood(scene.burst, rate=1000)
+            before = commands_from_now_on(scene)
+            sends = len(scene.sender.took) + len(scene.other.took)
+            start = time.monotonic()
+            with flood.going_on():
+                for n in range(50):
+                    site = stage.sites[n % 5 > 1]  # gthread has no threads for half of them
+                    path = site.server.stream_url("events", scene.room, n=n)
+                    path = path.removeprefix(site.server.url)
+                    crowd.add(CrowdClient(site.server.port, path, cursor))
+                newest = scene.sender.sent.ids[-1].encode()
+                crowd.read_until(lambda client: client.has(b"id: " + newest), 30)
+                took = time.monotonic() - start
+                # And they stay with it.
+                newest = scene.sender.sent.ids[-1].encode()
+                crowd.read_until(lambda client: client.has(b"id: " + newest), 10)
+                went_on = time.monotonic() - start
+                sent = scene.sender.sent.ids
+            asked = commands(scene.admin) - before
+            sends = len(scene.sender.took) + len(scene.other.took) - sends + flood.calls
+            print(
+                f"50 had {behind} after {took:.2f} s, {crowd.connects} connects, {asked} commands, "
+                f"{sends} of them sends; {flood.calls / went_on * 10:.0f} events a second"
+            )
+            forgetful.start().wait_for(10)
+
+        assert flood.calls * 10 / went_on > 900, "1,000 a second went on"
+        pages = math.ceil(len(sent) / PAGE_EVENTS)
+        most = crowd.connects * COMMANDS_A_CONNECT + len(crowd.clients) * pages + sends
+        assert asked <= most + 20, f"{asked} commands, {most} allowed"
+        payloads = scene.sender.sent.payloads
+        owed = [(event_id, payloads[event_id]) for event_id in scene.sender.sent.ids]
+        owed = owed[owed_from(owed, cursor) :]
+        for client in crowd.clients:
+            had = client.all_events()
+            assert len(had) >= behind
+            assert had == owed[: len(had)], "each once and in order"
+            assert set(client.statuses) == {200}
+            assert not any(b"stream-reset" in answer for answer in client.answers)
+        scene.finish()
+        # What has no memory begins with what is new: nothing of the 5,000.
+        remembered = Delivery(scene.sender.sent, [scene.browsers[0].events[0], *forgetful.messages])
+        assert len(remembered.missing) >= behind, "the checker has no teeth"
+
+
+def owed_from(events: list[tuple[str, str]], cursor: str) -> int:
+    """The index of the first that is newer than the cursor."""
+    return sum(position_of(event_id) <= position_of(cursor) for event_id, _ in events)
 
 
 def test_everybody_resumes_from_the_start_while_events_go_on(stage: Stage):
@@ -88,7 +153,7 @@ def test_everybody_resumes_from_the_start_while_events_go_on(stage: Stage):
             # No faster than the backlogs of those who are live.
             scene.burst(200)
             scene.wait_complete(5)
-        before = commands(scene.admin)
+        before = commands_from_now_on(scene)
         sends = len(scene.sender.took) + len(scene.other.took)
 
         late = [
@@ -112,13 +177,16 @@ def test_everybody_resumes_from_the_start_while_events_go_on(stage: Stage):
 
 def test_a_reload_of_every_page_at_once(scene: Scene):
     """All clients are cut in one moment, again and again."""
+    forgetful = ForgetfulBrowser(scene.browsers[0].url).wait_open()
     for n in range(4):
-        for browser in [*scene.browsers, *scene.bystanders]:
+        for browser in [*scene.browsers, *scene.bystanders, forgetful]:
             browser.cut(reset=n % 2 == 0)
         scene.burst(10)
         for browser in [*scene.browsers, *scene.bystanders]:
             browser.wait_for(lambda b, n=n: b.opens >= n + 2, 5, "it is back")
     scene.wait_complete(2)
-    scene.finish()
+    forgetful.close()
+    sent = scene.finish()
     for browser in scene.browsers:
         assert browser.connects >= 5
+    assert Delivery(sent, forgetful.events).missing, "the checker has no teeth"

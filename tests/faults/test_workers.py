@@ -2,43 +2,79 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
+import celery
 import httpx
 import pytest
 
+from streamy_redis import StreamConfig, StreamManager
+from tests.browser import EventSource
+from tests.child import Child
 from tests.conftest import SharedServers
 from tests.deadline import Deadline
 from tests.exactly_once import Delivery
 from tests.sites import CONFIG, Site, app_for
-from tests.web_servers import KINDS, WebServer, environment
+from tests.web_servers import KINDS, ROOT, WebServer, environment
 
 from .naive import ForgetfulBrowser
 from .senders import Sender
 
-WORKERS = 2
-# Its workers don't take turns: with two, requests may never reach the one that has the streams.
-ALONE = ("gunicorn-asgi",)
-# What makes a worker end after so many requests, and a reload.
-RECYCLING = {
-    "gunicorn-gthread": ["--max-requests", "25"],
-    "gunicorn-gevent": ["--max-requests", "25"],
-    "gunicorn-asgi": ["--max-requests", "25"],
-    "gunicorn-uvicorn": ["--max-requests", "25"],
-    "uvicorn": ["--limit-max-requests", "25"],
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Life:
+    """What can happen to a server's workers, and how many clients fit on them.
+
+    Attributes:
+        recycling: what makes a worker end after so many requests; () where nothing does.
+        more: other arguments.
+        is_replaced: whether a killed worker is followed by another.
+    """
+
+    recycling: tuple[str, ...] = ()
+    more: tuple[str, ...] = ()
+    is_replaced: bool = True
+    workers: int = 2
+    clients: int = 4
+
+
+LIVES = {
+    # Each stream takes a worker: one is left that answers requests, and that is recycled.
+    "gunicorn-sync": Life(("--max-requests", "25"), workers=4, clients=2),
+    "gunicorn-gthread": Life(("--max-requests", "25")),
+    "gunicorn-gevent": Life(("--max-requests", "25")),
+    # Its workers don't take turns: with two, requests may never reach the one with the streams.
+    "gunicorn-asgi": Life(("--max-requests", "25"), workers=1),
+    "gunicorn-uvicorn": Life(("--max-requests", "25")),
+    "uvicorn": Life(("--limit-max-requests", "25")),
+    # It recycles by age (60 s or more) or memory only. It replaces killed workers when asked to.
+    "granian": Life(more=("--respawn-failed-workers", "--respawn-interval", "0.1")),
+    # It ends altogether when a worker was killed, and cuts off whom it reloads.
+    "hypercorn": Life(("--max-requests", "25"), is_replaced=False),
 }
+assert set(LIVES) == set(KINDS)
+# Side by side, since most of it is waiting for servers to start.
 GROUPS = [
-    ("gunicorn-gthread", "gunicorn-gevent"),
-    ("gunicorn-asgi",),
-    ("gunicorn-uvicorn", "uvicorn"),
+    ("gunicorn-gthread", "gunicorn-gevent", "granian"),
+    ("gunicorn-uvicorn", "uvicorn", "hypercorn"),
+    ("gunicorn-sync", "gunicorn-asgi"),
 ]
+assert {kind for group in GROUPS for kind in group} == set(LIVES)
 
 
 @pytest.fixture
@@ -46,7 +82,13 @@ def served(shared_servers: SharedServers, prefix: str) -> Iterator[Callable[...,
     """Sites whose server has more arguments."""
     sites: list[Site] = []
 
-    def build(kind_name: str, *more: str, app: str | None = None, is_up: str | None = None) -> Site:
+    def build(
+        kind_name: str,
+        *more: str,
+        app: str | None = None,
+        is_up: str | None = None,
+        **config: Any,
+    ) -> Site:
         kind = KINDS[kind_name]
         kind = dataclasses.replace(
             kind,
@@ -57,8 +99,8 @@ def served(shared_servers: SharedServers, prefix: str) -> Iterator[Callable[...,
         server = WebServer(
             kind,
             app or app_for(kind),
-            workers=1 if kind_name in ALONE else WORKERS,
-            env=environment(url, prefix=prefix, **CONFIG),
+            workers=LIVES[kind_name].workers,
+            env=environment(url, prefix=prefix, **{**CONFIG, **config}),
         ).start()
         sites.append(Site(server, url, prefix))
         return sites[-1]
@@ -72,19 +114,28 @@ def pids(site: Site) -> set[int]:
     return {worker.pid for worker in site.server.workers()}
 
 
-def all_new(site: Site, before: set[int]) -> None:
+def ups(site: Site) -> int:
+    """How many workers have come up so far."""
+    return site.server.output.count(site.kind.is_up)
+
+
+def all_new(site: Site, before: set[int], ups_before: int) -> None:
     """Other workers serve: as many as there were, and none of the old ones."""
     Deadline(15).until(
-        lambda: not before & pids(site) and is_steady(site),
+        lambda: not before & pids(site) and ups(site) >= ups_before + site.server.worker_count,
         lambda: f"{before} became {pids(site)}\n{site.server.output[-2000:]}",
         every=0.05,
     )
 
 
+# What the servers say of each worker that they start.
+_BOOTING = ("Booting worker", "Started server process", "Spawning worker-")
+
+
 def is_steady(site: Site) -> bool:
     """Each worker that was started is up: signals get lost in one that is booting."""
     output = site.server.output
-    booted = output.count("Booting worker") or output.count("Started server process")
+    booted = max(output.count(words) for words in _BOOTING)
     return len(pids(site)) >= site.server.worker_count and output.count(site.kind.is_up) >= booted
 
 
@@ -103,55 +154,198 @@ def ask_until_recycled(site: Site) -> None:
     Deadline(15).until(lambda: is_steady(site), lambda: site.server.output[-2000:], every=0.05)
 
 
-@pytest.mark.parametrize("kinds", GROUPS, ids=" and ".join)
-def test_recycled_reloaded_and_killed(
-    served: Callable[..., Site], room: str, prefix: str, kinds: tuple[str, ...]
-):
-    """Side by side, since most of it is waiting for servers to start."""
-    sites = [served(kind, *RECYCLING[kind]) for kind in kinds]
-    with ThreadPoolExecutor(len(sites)) as side_by_side:
-        done = [side_by_side.submit(survive, site, f"{room} {site.kind}", prefix) for site in sites]
-    for site, each in zip(sites, done, strict=True):
-        try:
-            each.result()
-        except AssertionError as error:
-            error.add_note(f"on {site.kind}")
-            raise
+class Cast:
+    """One server's clients and sender, and what they live to see."""
 
+    def __init__(self, site: Site, room: str, prefix: str) -> None:
+        self.site = site
+        self.life = LIVES[site.kind.name]
+        self.warm = self._warmed_up(room)
+        self.browsers = [site.browser(room).wait_open() for _ in range(self.life.clients)]
+        self.forgetful = ForgetfulBrowser(site.server.stream_url("events", room)).wait_open()
+        self.sender = Sender(site.redis_url, prefix, room, rate=50)
+        for browser in self.browsers:
+            browser.wait_for(5)
 
-def survive(site: Site, room: str, prefix: str) -> None:
-    """All that happens to workers, while events flow."""
-    browsers = [site.browser(room).wait_open() for _ in range(4)]
-    naive = ForgetfulBrowser(site.server.stream_url("events", room)).wait_open()
-    sender = Sender(site.redis_url, prefix, room, rate=50)
-    try:
-        for browser in browsers:
-            browser.wait_for(10)
-        ask_until_recycled(site)
+    def _warmed_up(self, room: str) -> dict[str, int]:
+        """What a worker holds when its clients have left."""
+        for n in range(self.life.clients):
+            self.site.browser(f"{room} warm up {n}").wait_open()
+        self.site.leave()
+        Deadline(5).until(lambda: not self._clients(), self._clients)
+        return self._held()
 
-        before = pids(site)
-        site.server.child.signal(signal.SIGHUP)
-        all_new(site, before)
+    def _clients(self) -> int:
+        """How many connections with clients its workers have."""
+        return sum(
+            connection.laddr.port == self.site.server.port and connection.status == "ESTABLISHED"
+            for worker in self.site.server.workers()
+            for connection in worker.net_connections("tcp")
+        )
 
-        before = pids(site)
+    def _held(self) -> dict[str, int]:
+        workers = self.site.server.workers()
+        return {
+            "threads": max(worker.num_threads() for worker in workers),
+            "fds": max(worker.num_fds() for worker in workers),
+        }
+
+    def live(self) -> None:
+        """All that happens to workers, while events flow."""
+        if self.life.recycling:
+            self._politely(lambda: ask_until_recycled(self.site))
+        # In this order: granian takes one killed within 5.5 s of its start for a crash loop.
+        if self.life.is_replaced:
+            self._kill()
+        self._politely(self._reload)
+        for browser in self.browsers:
+            browser.wait_for(len(browser.messages) + 20, 10)
+
+    def _politely(self, act: Callable[[], object]) -> None:
+        """Who is sent away meanwhile is sent away with a whole response."""
+        before = [len(browser.ends) for browser in self.browsers]
+        act()
+        for browser, count in zip(self.browsers, before, strict=True):
+            ends = browser.ends[count:]
+            if self.site.kind.ends_cleanly:
+                assert not any(end.startswith("incomplete") for end in ends), ends
+
+    def _reload(self) -> None:
+        before, ups_before = pids(self.site), ups(self.site)
+        opens = [browser.opens for browser in self.browsers]
+        self.site.server.child.signal(signal.SIGHUP)
+        all_new(self.site, before, ups_before)
+        for browser, count in zip(self.browsers, opens, strict=True):
+            browser.wait_for(lambda b, count=count: b.opens > count, 5, "it is back")
+
+    def _kill(self) -> None:
+        before, ups_before = pids(self.site), ups(self.site)
         for pid in sorted(before):
             os.kill(pid, signal.SIGKILL)
-            seen = len(sender.sent)
-            Deadline(5).until(lambda seen=seen: len(sender.sent) > seen + 20)
-        all_new(site, before)
+            seen = len(self.sender.sent)
+            Deadline(5).until(lambda seen=seen: len(self.sender.sent) > seen + 20)
+        all_new(self.site, before, ups_before)
 
-        for browser in browsers:
+    def stop(self) -> float:
+        """TERM with streams open; how long the server took to be gone."""
+        for browser in [*self.browsers, self.forgetful]:
+            browser.wait_open()
+        before = [len(browser.ends) for browser in self.browsers]
+        start = time.monotonic()
+        took = self.site.server.terminate(within=self.site.kind.stops_within + 5)
+        for browser, count in zip(self.browsers, before, strict=True):
+            browser.wait_for(lambda b, count=count: len(b.ends) > count, 2, "the response's end")
+            if self.site.kind.ends_cleanly:
+                assert browser.ends[count] == "clean"
+                assert browser.ended_at[count] - start < 1
+        return took
+
+    def start_again(self) -> None:
+        self.site.server.start()
+        for browser in self.browsers:
             browser.wait_for(len(browser.messages) + 20, 10)
-    finally:
-        sent = sender.stop()
-        naive.close()
-    assert Delivery(sent, naive.events).missing, "the checker has no teeth"
-    for browser in browsers:
-        browser.wait_for(lambda b: b.messages[-1].last_event_id == sent.ids[-1], 10)
-        Delivery(sent, browser.events).assert_exactly_once()
-    assert all(browser.statuses == [200] * browser.opens for browser in browsers), "never 5xx"
-    # Those that the reload sent away were sent away cleanly.
-    assert all("clean" in browser.ends for browser in browsers), [b.ends for b in browsers]
+
+    def finish(self) -> None:
+        sent = self.sender.stop()
+        self.forgetful.close()
+        assert Delivery(sent, self.forgetful.events).missing, "the checker has no teeth"
+        least, most = (seconds * 1000 for seconds in CONFIG["retry_interval"])
+        for browser in self.browsers:
+            browser.wait_for(lambda b: b.messages[-1].last_event_id == sent.ids[-1], 10)
+            Delivery(sent, browser.events).assert_exactly_once()
+            assert browser.statuses == [200] * browser.opens, "never 5xx"
+            assert all(least <= retry <= most for retry in browser.retries)
+        assert len({retry for browser in self.browsers for retry in browser.retries}) > 1
+        lines = [x for x in self.site.server.output.splitlines() if "streamy_redis" in x]
+        assert len(lines) < 100, lines[:20]
+        self.site.leave()
+        if self.site.kind.name == "gunicorn-gthread":
+            # It keeps the threads that it made, and the kernel decides how many clients one got.
+            self.warm["threads"] += self.life.clients + 1
+        Deadline(10).until(
+            lambda: (
+                not self._clients()
+                and all(self._held()[key] <= least for key, least in self.warm.items())
+            ),
+            lambda: f"{self.warm} became {self._held()}",
+            every=0.1,
+        )
+
+    def close(self) -> None:
+        with contextlib.suppress(Exception):
+            self.sender.stop()
+        self.forgetful.close()
+
+
+@pytest.mark.parametrize("kinds", GROUPS, ids=" and ".join)
+def test_recycled_reloaded_killed_and_stopped(
+    served: Callable[..., Site], room: str, prefix: str, kinds: tuple[str, ...]
+):
+    def for_each(act: Callable[[Any], T], of: Sequence[Any]) -> list[T]:
+        done = [side_by_side.submit(act, each) for each in of]
+        results = []
+        for kind, each in zip(kinds, done, strict=True):
+            try:
+                results.append(each.result())
+            except AssertionError as error:
+                error.add_note(f"on {kind}")
+                raise
+        return results
+
+    def start(kind: str) -> Cast:
+        life = LIVES[kind]
+        site = served(kind, *life.recycling, *life.more)
+        casts.append(Cast(site, f"{room} {kind}", prefix))
+        return casts[-1]
+
+    casts: list[Cast] = []
+    with ThreadPoolExecutor(len(kinds)) as side_by_side:
+        try:
+            for_each(start, kinds)
+            in_order = sorted(casts, key=lambda cast: kinds.index(cast.site.kind.name))
+            for_each(Cast.live, in_order)
+            # One after the other: their time is taken.
+            for cast in in_order:
+                took = cast.stop()
+                print(f"{cast.site.kind} was gone {took:.2f} s after TERM")
+                assert took < cast.site.kind.stops_within, cast.site.server.output[-2000:]
+            for_each(Cast.start_again, in_order)
+            for_each(Cast.finish, in_order)
+        finally:
+            for cast in casts:
+                cast.close()
+
+
+class PunctualBrowser(EventSource):
+    """Notes when it dialled."""
+
+    dialled: list[float]
+
+    def _dial(self, address: tuple[str, int]) -> socket.socket:
+        self.dialled = [*getattr(self, "dialled", []), time.monotonic()]
+        return super()._dial(address)
+
+
+def test_retry_spreads_the_return(served: Callable[..., Site], room: str):
+    """Else all the clients of a worker would come back in one moment."""
+    least, most = 0.2, 1.2
+    site = served("gunicorn-gthread", retry_interval=(least, most))
+    url = site.server.stream_url("events", room)
+    with contextlib.ExitStack() as stack:
+        browsers = [stack.enter_context(PunctualBrowser(url)) for _ in range(24)]
+        for browser in browsers:
+            browser.wait_open()
+        site.server.child.signal(signal.SIGHUP)
+        for browser in browsers:
+            browser.wait_for(lambda b: b.opens >= 2, 10, "it is back")
+            assert browser.ends[0] == "clean"
+        returns = sorted(browser.dialled[1] for browser in browsers)
+        waits = [b.dialled[1] - b.ended_at[0] for b in browsers]
+
+    assert least - 0.01 <= min(waits)
+    assert max(waits) < most + 0.3
+    most_in_a_moment = max(sum(t <= other < t + 0.1 for other in returns) for t in returns)
+    assert most_in_a_moment <= 12, [f"{t - returns[0]:.2f}" for t in returns]
 
 
 @pytest.mark.parametrize(
@@ -178,6 +372,45 @@ def test_a_send_before_the_fork(served: Callable[..., Site], room: str, kind: st
         assert browser.data == [str(n) for n in range(40)]
     at_import = site.streams.info("at import")
     assert at_import.length == 1
+
+
+def test_celery_prefork(redis_url: str, prefix: str, room: str, tmp_path: Path):
+    """The parent has sent before it forks; each child has connections of its own."""
+    env = {"TEST_REDIS_URL": redis_url, "TEST_PREFIX": prefix, "PYTHONPATH": str(ROOT)}
+    command = [
+        *(sys.executable, "-m", "celery", "-A", "tests.faults.celery_jobs", "worker"),
+        *("-l", "INFO", "--pool", "prefork", "-c", "4", "--without-gossip", "--without-mingle"),
+    ]
+    worker = Child(command, tmp_path / "log", env=env)
+    try:
+        Deadline(30).until(lambda: " ready." in worker.output, lambda: worker.output[-3000:])
+        with StreamManager(redis_url, config=StreamConfig(prefix=prefix)) as streams:
+            with (
+                streams.subscribe(f"{room} returned") as returned,
+                celery.Celery("sender", broker=redis_url) as jobs,
+            ):
+                for n in range(80):
+                    jobs.send_task(
+                        "tests.faults.celery_jobs.send", (room, n), queue=f"{prefix} jobs"
+                    )
+                told = [
+                    json.loads(event.data) for _, event in zip(range(80), returned, strict=False)
+                ]
+            with streams.subscribe(room, replay="all") as events:
+                seen = {event.id: event.data for _, event in zip(range(80), events, strict=False)}
+            assert streams.info("at import").length == 1
+        assert {each["id"]: each["data"] for each in told} == seen, "each its own reply"
+        assert len({data.split()[1] for data in seen.values()}) == 80, "each once"
+        assert len({each["pid"] for each in told}) >= 2, "several processes"
+        children = [process for process in worker.children() if process.children() == []]
+        own = [
+            {c.laddr.port for c in p.net_connections("tcp") if c.status == "ESTABLISHED"}
+            for p in children
+        ]
+        assert sum(map(len, own)) == len(set().union(*own)), "no connection is shared"
+        assert "Traceback" not in worker.output
+    finally:
+        worker.stop(grace=5)
 
 
 def test_killed_between_an_end_and_its_delivery(served: Callable[..., Site], room: str):
@@ -210,11 +443,15 @@ def is_stopped(pid: int) -> bool:
     return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
 
 
-PATCHED_LATE = """
-import sys
-from streamy_redis import StreamConfig, StreamManager
+PATCH = """
 from gevent import monkey
 monkey.patch_all()
+"""
+PATCHED = """
+import sys
+{before}
+from streamy_redis import StreamConfig, StreamManager
+{after}
 import gevent.event
 url, prefix = sys.argv[1:]
 received = []
@@ -235,10 +472,12 @@ print("works")
 """
 
 
-def test_gevent_that_patches_after_the_import(redis_url: str, prefix: str):
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_gevent_that_patches_before_or_after_the_import(redis_url: str, prefix: str, when: str):
     """It works, or it says at once what is wrong."""
+    program = PATCHED.format(**{"before": "", "after": "", when: PATCH})
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PATCHED_LATE, redis_url, prefix],
+        [sys.executable, "-W", "ignore", "-c", program, redis_url, prefix],
         capture_output=True,
         text=True,
         timeout=40,

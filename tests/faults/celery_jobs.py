@@ -1,0 +1,31 @@
+"""A Celery application whose jobs send: `python -m celery -A tests.faults.celery_jobs worker`."""
+
+from __future__ import annotations
+
+import os
+
+import celery
+
+from streamy_redis import StreamConfig, StreamManager
+
+__all__ = ["app"]
+
+app = celery.Celery("jobs", broker=os.environ["TEST_REDIS_URL"])
+app.conf.update(
+    task_default_queue=f"{os.environ['TEST_PREFIX']} jobs",
+    worker_prefetch_multiplier=1,
+    broker_connection_retry_on_startup=True,
+)
+streams = StreamManager(
+    os.environ["TEST_REDIS_URL"], config=StreamConfig(prefix=os.environ["TEST_PREFIX"])
+)
+# In the process that will fork: what it opens must not become the children's.
+streams.send_event("at import", str(os.getpid()))
+
+
+@app.task
+def send(room: str, number: int) -> None:
+    """Sends, and says what was returned on another stream."""
+    data = f"job {number} in {os.getpid()}"
+    event_id = streams.send_event(room, data)
+    streams.send_event(f"{room} returned", {"id": event_id, "data": data, "pid": os.getpid()})
