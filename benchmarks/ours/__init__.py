@@ -1,0 +1,1 @@
+"""streamy-redis, used as its README shows."""

@@ -1,0 +1,1 @@
+"""What others have built, used as their own documentation shows."""

@@ -1,0 +1,136 @@
+"""What a run says: tables and floors in the terminal, docs/performance.md, and its chart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from .chart import Bar, Panel, draw
+from .contestants import CONTESTANTS, ROOT
+from .figures import Results, Row
+from .floors import FLOORS, Floor
+from .sending import SENDERS
+from .table import COLUMNS, markdown, text, times
+from .works import WORKS
+
+__all__ = ["floors_text", "work_text", "write_docs"]
+
+_PAGE = ROOT / "docs" / "performance.md"
+_CHART = ROOT / "docs" / "performance.svg"
+_BEGIN, _END = "<!-- begin: written by scripts/bench -->", "<!-- end -->"
+# From so large a part of its core on the load client may have been what was measured.
+_BUSY = 0.9
+TITLES = {**{name: work.title for name, work in WORKS.items()}, "sending": "Sending"}
+
+
+def label(row: Row) -> str:
+    """The contestant, as tables name it."""
+    if row.work == "sending":
+        return SENDERS[row.contestant][0]
+    contestant = CONTESTANTS[row.contestant]
+    return f"streamy-redis: {contestant.label}" if contestant.is_ours else contestant.label
+
+
+def work_text(results: Results, work: str) -> str:
+    """One work's table, with absolute figures."""
+    columns = COLUMNS[work]
+    rows = [
+        [label(row), *(column.absolute(row) for column in columns), _note(row)]
+        for row in results.of(work)
+    ]
+    return text([TITLES[work], *(column.title for column in columns), ""], rows)
+
+
+def _note(row: Row) -> str:
+    if row.failure:
+        return row.failure.splitlines()[0][:90]
+    return "load client busy" if row.figures.get("load_share", 0.0) > _BUSY else ""
+
+
+def floors_text(results: Results, *, is_full: bool) -> str:
+    """Every floor with its figure, and yes or no; of a part of the works, those it reaches."""
+    rows = [
+        [floor.work, *cells]
+        for floor, cells in _judged(results)
+        if is_full or floor.measure(results) is not None
+    ]
+    return text(["Floors", "", "floor", "figure", "holds"], rows, names=2)
+
+
+def _judged(results: Results) -> Iterator[tuple[Floor, list[str]]]:
+    for floor in FLOORS:
+        figure = floor.measure(results)
+        if figure is None:
+            yield floor, [floor.text, floor.bound, "not measured", "?"]
+        else:
+            holds = "yes" if floor.holds(figure) else "no"
+            yield floor, [floor.text, floor.bound, _precise(figure), holds]
+
+
+def _precise(figure: float) -> str:
+    return f"{figure:.3g}" if figure < 100 else f"{figure:,.0f}"
+
+
+def write_docs(results: Results) -> Sequence[Path]:
+    """Writes the measured part of docs/performance.md, in ratios, and the chart."""
+    head, _, rest = _PAGE.read_text().partition(_BEGIN)
+    _, _, tail = rest.partition(_END)
+    _PAGE.write_text("\n\n".join([head + _BEGIN, *_sections(results), _END + tail]))
+    _CHART.write_text(_chart(results))
+    return (_PAGE, _CHART)
+
+
+def _sections(results: Results) -> Iterator[str]:
+    for work in dict.fromkeys(row.work for row in results.rows):
+        yield f"### {TITLES[work]}"
+        yield _work_markdown(results, work)
+    yield "## The floors"
+    rows = [[TITLES[floor.work].partition(":")[0], *cells] for floor, cells in _judged(results)]
+    yield markdown(["work", "what", "floor", "measured", "holds"], rows, names=2)
+    yield "## The versions"
+    yield ", ".join(f"{name} {version}" for name, version in results.versions.items()) + "."
+
+
+def _work_markdown(results: Results, work: str) -> str:
+    columns = [column for column in COLUMNS[work] if column.relative_title]
+    rows = [
+        [label(row), *(column.relative(row, results) for column in columns)]
+        for row in results.of(work)
+    ]
+    return markdown(["", *(column.relative_title for column in columns)], rows)
+
+
+def _chart(results: Results) -> str:
+    panels = [
+        _panel(results, "fanout", "One stream, 500 clients: deliveries per CPU-second"),
+        _panel(results, "many", "500 streams, one client each"),
+    ]
+    description = "; ".join(
+        f"{panel.title}: " + ", ".join(f"{bar.name} {bar.label}" for bar in panel.bars)
+        for panel in panels
+    )
+    return draw("and others, as multiples of sse-starlette, a pubsub a client", description, panels)
+
+
+def _panel(results: Results, work: str, title: str) -> Panel:
+    base = results.get(work, "sse-starlette", "deliveries_per_cpu") or 1.0
+    bars = []
+    for row in results.of(work):
+        value = row.figures.get("deliveries_per_cpu")
+        if value is not None:
+            contestant = CONTESTANTS[row.contestant]
+            bars.append(
+                Bar(
+                    contestant.label,
+                    value,
+                    times(value / base),
+                    _kind(row.contestant),
+                )
+            )
+    return Panel(title, sorted(bars, key=lambda bar: -bar.value))
+
+
+def _kind(name: str) -> str:
+    if CONTESTANTS[name].is_ours:
+        return "ours"
+    return "limit" if name == "bare" else "peer"
