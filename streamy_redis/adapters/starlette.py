@@ -7,11 +7,10 @@ registered. receive() is awaited all the time, since servers tell of a disconnec
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any, Protocol
 
-import anyio
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
@@ -25,13 +24,11 @@ __all__ = ["OpenStream", "StreamResponse", "refuse_stream_id"]
 class OpenStream(Protocol):
     """What a response needs of a stream."""
 
-    abort: Callable[[], None] | None
-
     def add(self, receive: object) -> bool: ...
     async def wait_open(self) -> None: ...
     @property
     def has_nothing_to_say(self) -> bool: ...
-    def chunks(self) -> AsyncIterator[bytes]: ...
+    async def serve(self, receive: Receive, send: Send, abort: Callable[[], None]) -> None: ...
     def close(self) -> None: ...
 
 
@@ -75,25 +72,14 @@ class StreamResponse(Response):
             await self._finish(send, HTTPStatus.SERVICE_UNAVAILABLE, headers)
             return
         try:
-            async with anyio.create_task_group() as tasks:
-                stream.abort = _abort(receive, tasks.cancel_scope)
-                tasks.start_soon(_watch, receive, tasks.cancel_scope)
-                await self._respond(stream, send)
-                tasks.cancel_scope.cancel()
-        except* OSError:
-            pass
+            await stream.wait_open()
+            if stream.has_nothing_to_say:
+                await self._finish(send, HTTPStatus.NO_CONTENT, self._untyped_headers())
+            else:
+                await _start(send, self.status_code, self.raw_headers)
+                await stream.serve(receive, send, _abort(receive))
         finally:
             stream.close()
-
-    async def _respond(self, stream: OpenStream, send: Send) -> None:
-        await stream.wait_open()
-        if stream.has_nothing_to_say:
-            await self._finish(send, HTTPStatus.NO_CONTENT, self._untyped_headers())
-            return
-        await _start(send, self.status_code, self.raw_headers)
-        async for chunk in stream.chunks():
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _finish(self, send: Send, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         await _start(send, status, headers)
@@ -107,7 +93,7 @@ async def _start(send: Send, status: int, headers: list[tuple[bytes, bytes]]) ->
     await send({"type": "http.response.start", "status": status, "headers": headers})
 
 
-def _abort(receive: Receive, scope: anyio.CancelScope) -> Callable[[], None]:
+def _abort(receive: Receive) -> Callable[[], None]:
     """Cuts off a write to a client that doesn't read.
 
     uvicorn and gunicorn show their transport behind receive(): aborted, it drops what is unsent,
@@ -115,17 +101,9 @@ def _abort(receive: Receive, scope: anyio.CancelScope) -> Callable[[], None]:
     """
     owner = getattr(receive, "__self__", None)
     transport: Any = getattr(getattr(owner, "protocol", owner), "transport", None)
-
-    def abort() -> None:
-        scope.cancel()
-        if hasattr(transport, "abort"):
-            transport.abort()
-
+    abort: Callable[[], None] = getattr(transport, "abort", _nothing)
     return abort
 
 
-async def _watch(receive: Receive, scope: anyio.CancelScope) -> None:
-    """Ends the response when the client leaves."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    scope.cancel()
+def _nothing() -> None:
+    pass

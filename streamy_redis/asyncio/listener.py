@@ -60,6 +60,7 @@ class Listener:
         self._channels: _Channels | None = None
         # A drain is scheduled for the end of this turn of the loop.
         self._is_draining = False
+        self._is_flushing = False
         # Why the connection was lost; None while it works.
         self._lost: Exception | None = None
         # Seconds before the next attempt to connect.
@@ -83,7 +84,7 @@ class Listener:
         """Registers a subscriber; False if there are max_subscribers already."""
         self._start()
         is_added = self._hub.add(subscriber, time.monotonic())
-        self._drain()
+        self.drain()
         return is_added
 
     def take(self, subscriber: Subscriber) -> Outgoing:
@@ -96,13 +97,13 @@ class Listener:
     def remove(self, subscriber: Subscriber) -> None:
         """Its client has left. Repeating it is harmless."""
         self._hub.remove(subscriber, CloseReason.DISCONNECT, time.monotonic())
-        self._drain()
+        self.drain()
 
     async def close(self) -> None:
         """Ends all responses and tasks, and closes the connection."""
         self._is_closing = True
         self._hub.close(time.monotonic())
-        self._drain()
+        self.drain()
         task, self._task = self._task, None
         if task is not None and task is not asyncio.current_task():
             task.cancel()
@@ -154,25 +155,40 @@ class Listener:
             if self._server is not None and self._server.is_stopping():
                 self._hub.close(now)
             self._hub.tick(now)
-            self._drain()
+            self.drain()
 
     def _drain_soon(self) -> None:
         """Drains when all that has arrived is heard, so that each client is written to once."""
         if not self._is_draining:
             self._is_draining = True
-            asyncio.get_running_loop().call_soon(self._drain)
+            asyncio.get_running_loop().call_soon(self.drain)
 
-    def _drain(self) -> None:
+    def drain(self) -> None:
         """Passes on what the hub has decided."""
         self._is_draining = False
-        for subscriber in self._hub.subscribers_to_flush():
-            if subscriber.closed is not None and subscriber.is_response:
-                _log.debug("a response of %r ended: %s", subscriber.stream_id, subscriber.closed)
-            subscriber.writer.wake()
+        # A write that comes back here finds that the rest is seen to already.
+        while self._hub.has_writes and not self._is_flushing:
+            self._is_flushing = True
+            try:
+                self._flush()
+            finally:
+                self._is_flushing = False
         if self._hub.has_requests:
             self._has_requests.set()
         if self._hub.has_commands and self._channels is not None:
             self._channels.wake()
+
+    def _flush(self) -> None:
+        deliveries = self._hub.deliveries_to_make()
+        subscribers = self._hub.subscribers_to_flush()
+        for data, resting in deliveries:
+            blocked = [s for s in resting if not s.writer.write(data)]
+            if blocked:
+                self._hub.block(blocked, time.monotonic())
+        for subscriber in subscribers:
+            if subscriber.closed is not None and subscriber.is_response:
+                _log.debug("a response of %r ended: %s", subscriber.stream_id, subscriber.closed)
+            subscriber.writer.wake()
 
     # The log
 
@@ -201,7 +217,7 @@ class Listener:
                 self._log_unreadable(request.key.stream_id, page)
                 self._hub.history_failed(request, now)
         self._unreadable = next((page for page in pages if isinstance(page, Exception)), None)
-        self._drain()
+        self.drain()
 
     def _log_unreadable(self, stream_id: str, error: Exception) -> None:
         if self._unreadable is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from types import TracebackType
 
 import anyio
@@ -16,12 +16,15 @@ from ..core.replay import Replay
 from ..core.subscriber import CloseReason, Outgoing, Pacing, Subscriber
 from ..exceptions import RedisUnavailable
 from .listener import Listener
+from .writer import Receive, Send, new_writer
 
 __all__ = ["Stream", "Subscription"]
 
 
 class Stream:
-    """An open subscriber and the task that takes its frames."""
+    """An open subscriber, and the task that waits for its frames until a response writes them."""
+
+    writes_at_once = False
 
     def __init__(
         self,
@@ -36,8 +39,6 @@ class Stream:
     ) -> None:
         self._listener = listener
         self._ready = anyio.Event()
-        # Cuts a write under way off.
-        self.abort: Callable[[], None] | None = None
         self.subscriber = Subscriber(
             stream_id,
             self,
@@ -52,8 +53,9 @@ class Stream:
     def wake(self) -> None:
         """There is something to take. Called by the listener."""
         self._ready.set()
-        if self.subscriber.is_aborted and self.abort is not None:
-            self.abort()
+
+    def write(self, data: bytes) -> bool:
+        raise AssertionError("a subscriber whose frames are taken by a task never rests")
 
     def add(self, receive: object = None) -> bool:
         """Registers the subscriber; False if there are too many.
@@ -105,18 +107,28 @@ class Stream:
         await self._ready.wait()
         self._ready = anyio.Event()
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """What the response writes, as it comes, until it ends."""
-        while True:
-            frames, closed = await self.take()
-            if frames:
-                yield b"".join(frames)
-            if closed is not None:
-                return
+    async def serve(self, receive: Receive, send: Send, abort: Callable[[], None]) -> None:
+        """Writes a response's body, until the end or until the client leaves.
+
+        Args:
+            receive, send: of the ASGI request; the head of the response is sent.
+            abort: cuts off a write under way, as far as the server lets us.
+        """
+        with anyio.CancelScope() as scope:
+            writer = new_writer(self.subscriber, self._listener, send, abort, scope.cancel)
+            self.subscriber.writer = writer
+            writer.wake()
+            try:
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+            finally:
+                self.close()
+                await writer.aclose()
+        if writer.error is not None:
+            raise writer.error
 
     def close(self) -> None:
         """The client has left, or has been told all. Repeating it is harmless."""
-        self.abort = None
         self._listener.remove(self.subscriber)
 
 

@@ -23,7 +23,7 @@ from .history import HistoryPage, HistoryRequest
 from .publication import Position, Publication
 from .subscriber import EXPIRY_SLACK, CloseReason, Outgoing, State, Subscriber
 
-__all__ = ["Commands", "Hub"]
+__all__ = ["Commands", "Delivery", "Hub"]
 
 # Seconds until a SUBSCRIBE that wasn't acknowledged is sent again.
 _SUBSCRIBE_TIMEOUT = 1.5
@@ -38,14 +38,23 @@ class Commands(NamedTuple):
     unsubscribe: list[str]
 
 
+class Delivery(NamedTuple):
+    """The same bytes for many subscribers, all of which rest."""
+
+    data: bytes
+    subscribers: list[Subscriber]
+
+
 class _Feed:
     """One channel: its subscribers, and how far it was heard."""
 
     __slots__ = (
         "asked_at",
+        "batch",
         "before_recent",
         "check_at",
         "confirmed_at",
+        "delivered_at",
         "expires_at",
         "heard",
         "idle_since",
@@ -56,6 +65,7 @@ class _Feed:
         "recent",
         "recent_bytes",
         "replaying",
+        "resting",
         "stream_id",
     )
 
@@ -68,7 +78,13 @@ class _Feed:
         self.position: Position | None = None
         # The newest position that was heard on the channel, as opposed to read from the log.
         self.heard: Position | None = None
+        # Those that are LIVE with a backlog of their own.
         self.live: dict[Subscriber, None] = {}
+        # Those that are LIVE and rest, by the name that they give to unnamed events.
+        self.resting: dict[str | None, dict[Subscriber, None]] = {}
+        # What those that rest get at the next flush, and when they got something last.
+        self.batch: list[Publication] = []
+        self.delivered_at = now
         # Those that are WAITING or REPLAYING.
         self.replaying: dict[Subscriber, None] = {}
         # What was heard while somebody replays: it closes the hole between page and feed.
@@ -86,7 +102,10 @@ class _Feed:
 
     @property
     def is_empty(self) -> bool:
-        return not self.live and not self.replaying
+        return not self.live and not self.resting and not self.replaying
+
+    def at_rest(self) -> list[Subscriber]:
+        return [subscriber for group in self.resting.values() for subscriber in group]
 
     def remember(self, publication: Publication, *, most: int, most_bytes: int) -> None:
         """Keeps a publication that follows the feed's position, if that is known."""
@@ -161,6 +180,7 @@ class Hub:
         self._requests: dict[tuple[object, ...], HistoryRequest] = {}
         self._retries: list[tuple[float, int, HistoryRequest]] = []
         self._dirty: dict[Subscriber, None] = {}
+        self._deliveries: dict[_Feed, None] = {}
         self._deadlines: list[tuple[float, int, Subscriber]] = []
         self._order = itertools.count()
         self._count = 0
@@ -199,6 +219,8 @@ class Hub:
 
     def remove(self, subscriber: Subscriber, reason: CloseReason, now: float) -> None:
         """Ends a subscriber, for the reason that it has already or else this one."""
+        if subscriber.is_resting:
+            self._wake_up(self._feeds[subscriber.stream_id], subscriber)
         if reason is CloseReason.DISCONNECT:
             subscriber.leave()
         if subscriber.state is State.CLOSED:
@@ -220,15 +242,49 @@ class Hub:
     def take(self, subscriber: Subscriber, now: float) -> Outgoing:
         """What the subscriber's writer has to write; see Subscriber.take."""
         outgoing = subscriber.take(now)
-        if not outgoing.frames and subscriber.state is State.REPLAYING:
-            self._read_on(self._feeds[subscriber.stream_id], subscriber)
+        if not outgoing.frames:
+            if subscriber.state is State.REPLAYING:
+                self._read_on(self._feeds[subscriber.stream_id], subscriber)
+            elif subscriber.may_rest:
+                self._rest(self._feeds[subscriber.stream_id], subscriber)
         return outgoing
+
+    def _rest(self, feed: _Feed, subscriber: Subscriber) -> None:
+        # A batch that waits to be written began before it could rest.
+        if not feed.batch and not subscriber.is_resting:
+            subscriber.is_resting = True
+            del feed.live[subscriber]
+            feed.resting.setdefault(subscriber.event_name, {})[subscriber] = None
+
+    def _wake_up(self, feed: _Feed, subscriber: Subscriber) -> None:
+        """A backlog of its own again, with what it would have got at the next flush."""
+        subscriber.is_resting = False
+        group = feed.resting[subscriber.event_name]
+        del group[subscriber]
+        if not group:
+            del feed.resting[subscriber.event_name]
+        feed.live[subscriber] = None
+        for publication in feed.batch:
+            subscriber.queue(publication)
+            self._dirty[subscriber] = None
+
+    def _wake_all_up(self, feed: _Feed) -> None:
+        for subscriber in feed.at_rest():
+            self._wake_up(feed, subscriber)
+        feed.batch = []
+
+    def block(self, subscribers: Iterable[Subscriber], now: float) -> None:
+        """A delivery to these could not be written at once: their writers will take again."""
+        for subscriber in subscribers:
+            subscriber.block(now)
+            if subscriber.is_resting:
+                self._wake_up(self._feeds[subscriber.stream_id], subscriber)
 
     def close(self, now: float) -> None:
         """Ends every subscriber, and each that still comes."""
         self._is_closed = True
         for feed in self._feeds.values():
-            for subscriber in [*feed.live, *feed.replaying]:
+            for subscriber in [*feed.live, *feed.at_rest(), *feed.replaying]:
                 self.remove(subscriber, CloseReason.SHUTDOWN, now)
 
     # What the listener hears
@@ -319,6 +375,18 @@ class Hub:
         return heard is None or heard.epoch != position.epoch or heard.seq < position.seq
 
     def _deliver(self, feed: _Feed, publication: Publication, now: float) -> None:
+        if feed.resting:
+            feed.batch.append(publication)
+            feed.delivered_at = now
+            self._deliveries[feed] = None
+        if feed.live:
+            self._deliver_to_backlogs(feed, publication, now)
+        if publication.is_end:
+            self._wake_all_up(feed)
+            for subscriber in list(feed.live):
+                self.remove(subscriber, CloseReason.END, now)
+
+    def _deliver_to_backlogs(self, feed: _Feed, publication: Publication, now: float) -> None:
         overflowing = []
         for subscriber in feed.live:
             if subscriber.receive(publication):
@@ -327,9 +395,6 @@ class Hub:
                 overflowing.append(subscriber)
         for subscriber in overflowing:
             self.remove(subscriber, CloseReason.OVERFLOW, now)
-        if publication.is_end:
-            for subscriber in list(feed.live):
-                self.remove(subscriber, CloseReason.END, now)
 
     # What the log says
 
@@ -458,6 +523,7 @@ class Hub:
             self._read_on(feed, subscriber)
 
     def _leave_live(self, feed: _Feed) -> list[Subscriber]:
+        self._wake_all_up(feed)
         movers = list(feed.live)
         feed.live.clear()
         for subscriber in movers:
@@ -542,7 +608,8 @@ class Hub:
             self._look_again(subscriber, due)
             return
         had_backlog = subscriber.has_backlog
-        reason, due = subscriber.tick(now)
+        feed = self._feeds[subscriber.stream_id]
+        reason, due = subscriber.tick(now, delivered_at=feed.delivered_at)
         if reason is not None:
             self.remove(subscriber, reason, now)
             return
@@ -575,7 +642,7 @@ class Hub:
             self._unsubscribe[feed.stream_id] = None
 
     def _check(self, feed: _Feed, now: float) -> None:
-        if now >= feed.check_at and feed.live and not feed.is_checking:
+        if now >= feed.check_at and (feed.live or feed.resting) and not feed.is_checking:
             assert feed.position is not None
             feed.is_checking = True
             self._ask(HistoryRequest.after(feed.stream_id, feed.position, limit=0), feed)
@@ -612,6 +679,23 @@ class Hub:
         requests = list(self._requests.values())
         self._requests = {}
         return requests
+
+    @property
+    def has_writes(self) -> bool:
+        return bool(self._deliveries or self._dirty)
+
+    def deliveries_to_make(self) -> list[Delivery]:
+        """What is to be written to those that rest, since the last call; before any flush."""
+        feeds, self._deliveries = self._deliveries, {}
+        deliveries = []
+        for feed in feeds:
+            publications, feed.batch = feed.batch, []
+            if not publications:
+                continue
+            for name, group in feed.resting.items():
+                data = b"".join([publication.named(name) for publication in publications])
+                deliveries.append(Delivery(data, list(group)))
+        return deliveries
 
     def subscribers_to_flush(self) -> Iterable[Subscriber]:
         """Those that have something to write, or have ended, since the last call."""

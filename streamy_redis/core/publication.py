@@ -96,8 +96,10 @@ class Publication:
             return cls(payload, None, is_end=False)
         return None
 
-    def named(self, event_name: str) -> bytes:
+    def named(self, event_name: str | None) -> bytes:
         """The frame, with ``event:`` behind its first line if it was sent without a name."""
+        if event_name is None:
+            return self.frame
         frame = self._named.get(event_name)
         if frame is None:
             frame = self._named[event_name] = self._with_name(event_name.encode())

@@ -2,7 +2,8 @@
 
 WAITING     nothing is known of the log yet; the first block is open
 REPLAYING   reads the log, page by page, the next one when the last is written
-LIVE        stands exactly where the hub's feed of its stream stands
+LIVE        stands exactly where the hub's feed of its stream stands; it may rest there: while
+            nothing is unsent, publications are written to it past its backlog
 CLOSED      is out of the hub; what closed() says is final
 
 The hub moves a subscriber from state to state; the writer of its response takes the frames.
@@ -90,9 +91,19 @@ class Pacing:
 
 
 class Writer(Protocol):
-    """The shell's side of a subscriber: called when there is something to take."""
+    """The shell's side of a subscriber.
 
-    def wake(self) -> None: ...
+    Attributes:
+        writes_at_once: whether its subscriber may rest: then write() may be called.
+    """
+
+    writes_at_once: bool
+
+    def wake(self) -> None:
+        """There is something to take, or something to cut off."""
+
+    def write(self, data: bytes) -> bool:
+        """Writes to a client that rests; False if that blocks: then the writer keeps the rest."""
 
 
 class Outgoing(NamedTuple):
@@ -129,6 +140,7 @@ class Subscriber:
         "is_aborted",
         "is_caught_up",
         "is_reading",
+        "is_resting",
         "is_stale",
         "known",
         "limits",
@@ -172,6 +184,8 @@ class Subscriber:
         self.is_stale = False
         # The feed's position when that read began.
         self.known: Position | None = None
+        # It is LIVE, all is written, and the feed writes to it directly.
+        self.is_resting = False
         # The last page went up to the newest entry; since when the feed is awaited there.
         self.is_caught_up = False
         self.waiting_since = 0.0
@@ -294,7 +308,7 @@ class Subscriber:
                 start = position.before(entry.previous)
                 self._queue_reset(Gap.TRIMMED, requested, start, entries[i:])
                 is_broken = False
-            self._backlog.append(self._frame(entry.publication))
+            self._backlog.append(entry.publication.named(self.event_name))
             requested = position
             if entry.publication.is_end:
                 self._closed = CloseReason.END
@@ -350,21 +364,19 @@ class Subscriber:
 
     def receive(self, publication: Publication) -> bool:
         """Queues a live publication; False if the backlog's bounds don't let it."""
-        frame = self._frame(publication)
         if self._live_events:
-            limits = self.limits
-            if (
-                self._live_events >= limits.max_backlog
-                or self._live_bytes + len(frame) > limits.max_backlog_bytes
-            ):
+            size = self._live_bytes + len(publication.named(self.event_name))
+            if self._live_events >= self.limits.max_backlog or size > self.limits.max_backlog_bytes:
                 return False
+        self.queue(publication)
+        return True
+
+    def queue(self, publication: Publication) -> None:
+        """Queues a live publication, whatever the bounds."""
+        frame = publication.named(self.event_name)
         self._backlog.append(frame)
         self._live_events += 1
         self._live_bytes += len(frame)
-        return True
-
-    def _frame(self, publication: Publication) -> bytes:
-        return publication.named(self.event_name) if self.event_name else publication.frame
 
     # The writer's side
 
@@ -378,6 +390,20 @@ class Subscriber:
         else:
             self.writing_since = None
         return Outgoing(frames, self._closed)
+
+    def block(self, now: float) -> None:
+        """What it was given while it rested is not written yet."""
+        self._written_at = self.writing_since = now
+
+    @property
+    def may_rest(self) -> bool:
+        """Whether the feed's publications can be written past its backlog."""
+        return (
+            self.state is State.LIVE
+            and self.writer.writes_at_once
+            and not self._backlog
+            and self.writing_since is None
+        )
 
     def close(self, reason: CloseReason, now: float) -> None:
         """Ends it, once: the first reason stays. An abrupt one drops what is unsent."""
@@ -406,8 +432,12 @@ class Subscriber:
         self.is_aborted = now >= due
         return float("inf") if self.is_aborted else due
 
-    def tick(self, now: float) -> tuple[CloseReason | None, float]:
-        """Queues a keep-alive if one is due; says if it must close, and when to look again."""
+    def tick(self, now: float, *, delivered_at: float) -> tuple[CloseReason | None, float]:
+        """Queues a keep-alive if one is due; says if it must close, and when to look again.
+
+        Args:
+            delivered_at: when its feed last gave something to those that rest.
+        """
         pacing = self._pacing
         if pacing is None:
             return None, float("inf")
@@ -421,6 +451,8 @@ class Subscriber:
         next_look = min(
             now + pacing.keep_alive_interval, now + pacing.write_timeout, pacing.ends_at
         )
+        if self.is_resting and delivered_at > self._written_at:
+            self._written_at = delivered_at
         keep_alive_at = self._written_at + pacing.keep_alive_interval
         if self._backlog:
             # If nobody comes for it: a response that its server has forgotten.

@@ -30,16 +30,18 @@ HISTORY_FAULTS = {
 }
 
 
-class _Writer:
-    def wake(self) -> None:
-        pass
-
-
-@dataclass
+@dataclass(eq=False)
 class Client:
-    """An EventSource: it reconnects with the last id it saw, and checks what it gets."""
+    """An EventSource: it reconnects with the last id it saw, and checks what it gets.
+
+    And the writer of its response: writes_at_once is that of a socket or an eager task; of
+    any other, the test says when it takes.
+    """
 
     world: World
+    writes_at_once: bool = False
+    # What a write at once left over.
+    rest: bytes = b""
     replay: int | str = 0
     cursor: str | None = None
     subscriber: Subscriber | None = None
@@ -58,7 +60,7 @@ class Client:
         self.connects += 1
         self.subscriber = Subscriber(
             STREAM,
-            _Writer(),
+            self,
             Limits(max_backlog=4, max_backlog_bytes=10_000, page_events=3, cursor_ttl=600.0),
             cursor=Position.parse(self.cursor),
             replay=self.replay,
@@ -74,19 +76,44 @@ class Client:
         if self.subscriber is not None:
             self.world.hub.remove(self.subscriber, CloseReason.DISCONNECT, self.world.now)
             self.subscriber = None
+            self.rest = b""
+
+    def wake(self) -> None:
+        if self.writes_at_once and not self.rest:
+            while self.subscriber is not None and self._take():
+                pass
+
+    def write(self, data: bytes) -> bool:
+        assert self.subscriber is None or self.subscriber.writing_since is None
+        if self.world.is_blocking:
+            self.rest = data
+            return False
+        self._read(data)
+        return True
 
     def take(self) -> None:
-        if self.subscriber is None:
-            return
+        """What a client reads, after which its writer goes on."""
+        data, self.rest = self.rest, b""
+        self._read(data)
+        if self.writes_at_once:
+            self.wake()
+        elif self.subscriber is not None:
+            self._take()
+
+    def _take(self) -> bool:
+        """Whether there was anything."""
+        assert self.subscriber is not None
         frames, closed = self.world.hub.take(self.subscriber, self.world.now)
-        for frame in frames:
-            if frame.startswith((b"retry:", b":")):
-                continue
-            self._see(frame)
+        self._read(b"".join(frames))
         if closed is not None:
             was_silent = self.subscriber.start is None
             self.subscriber = None
             self.is_finished = self.is_finished or (closed is CloseReason.END and was_silent)
+        return bool(frames)
+
+    def _read(self, data: bytes) -> None:
+        for block in data.removeprefix(b"retry: 1000\n").split(b"\n\n")[:-1]:
+            self._see(block.lstrip(b":\n") + b"\n\n")
 
     def _see(self, frame: bytes) -> None:
         event = read_frame(STREAM, frame)
@@ -130,6 +157,8 @@ class World:
             max_recent_bytes=10_000,
         )
         self.is_connected = False
+        # Writes at once find that nothing can be written.
+        self.is_blocking = False
         # Acknowledgements on their way stand in the same queue as messages, as on the wire.
         self.reads: list[tuple[HistoryRequest, HistoryPage]] = []
         self.issued: list[HistoryRequest] = []
@@ -237,12 +266,29 @@ class World:
         self.advance(0.3)
 
     def new_client(self) -> None:
-        self.clients.append(Client(self))
-        self.clients[-1].connect()
+        self._new_client()
+
+    def new_client_that_is_written_to_at_once(self) -> None:
+        self._new_client(writes_at_once=True)
 
     def new_replaying_client(self) -> None:
-        self.clients.append(Client(self, replay="all"))
+        self._new_client(writes_at_once=len(self.clients) % 2 == 0, replay="all")
+
+    def _new_client(self, **arguments: object) -> None:
+        self.clients.append(Client(self, **arguments))
         self.clients[-1].connect()
+
+    def write_all(self) -> None:
+        for data, subscribers in self.hub.deliveries_to_make():
+            blocked = [s for s in subscribers if not s.writer.write(data)]
+            self.hub.block(blocked, self.now)
+        for subscriber in self.hub.subscribers_to_flush():
+            subscriber.writer.wake()
+
+    def write_but_block(self) -> None:
+        self.is_blocking = True
+        self.write_all()
+        self.is_blocking = False
 
     def reconnect_one(self) -> None:
         if self.clients:
@@ -268,6 +314,7 @@ class World:
             self.run_read()
         while self.reads:
             self.receive_read()
+        self.write_all()
         for client in self.clients:
             client.connect()
             client.take()
@@ -284,7 +331,8 @@ ACTIONS = [
     *["pump"] * 4,
     *["send"] * 4,
     *["hear"] * 3,
-    *["run_commands", "issue_reads", "run_read", "receive_read", "take_one"] * 3,
+    *["run_commands", "issue_reads", "run_read", "receive_read", "take_one", "write_all"] * 3,
+    "write_but_block",
     "connect_listener",
     "connect_listener",
     "drop_listener",
@@ -292,6 +340,7 @@ ACTIONS = [
     "fail_read",
     "wait",
     "new_client",
+    "new_client_that_is_written_to_at_once",
     "new_replaying_client",
     "reconnect_one",
 ]

@@ -15,8 +15,13 @@ PACING = Pacing(retry=1500, keep_alive_interval=15.0, write_timeout=30.0, ends_a
 
 
 class _Writer:
+    writes_at_once = False
+
     def wake(self) -> None:
         pass
+
+    def write(self, data: bytes) -> bool:
+        raise AssertionError(data)
 
 
 def _subscriber(
@@ -69,7 +74,7 @@ def test_keep_alives_stand_inside_the_open_first_block_until_redis_answers():
 
     assert subscriber.take(0.0).frames == [b"retry: 1500\n"]
     subscriber.take(0.0)
-    subscriber.tick(15.0)
+    subscriber.tick(15.0, delivered_at=0.0)
     assert subscriber.take(15.0).frames == [KEEP_ALIVE]
 
     subscriber.receive_history(_page(RedisModel(), subscriber), 16.0)
@@ -110,7 +115,7 @@ def test_keeps_alive_only_who_was_idle():
     subscriber.take(10.0)
     subscriber.take(10.0)
 
-    reason, due = subscriber.tick(15.0)
+    reason, due = subscriber.tick(15.0, delivered_at=0.0)
 
     assert (reason, due) == (None, 25.0)
     assert subscriber.take(15.0).frames == []
@@ -121,8 +126,8 @@ def test_ends_when_a_write_takes_too_long():
     subscriber.receive(_publication(1))
     subscriber.take(1.0)
 
-    assert subscriber.tick(30.9)[0] is None
-    assert subscriber.tick(31.0)[0] is CloseReason.TIMEOUT
+    assert subscriber.tick(30.9, delivered_at=0.0)[0] is None
+    assert subscriber.tick(31.0, delivered_at=0.0)[0] is CloseReason.TIMEOUT
 
 
 def test_looks_again_for_a_keep_alive_although_a_write_was_under_way():
@@ -130,22 +135,22 @@ def test_looks_again_for_a_keep_alive_although_a_write_was_under_way():
     subscriber.receive(_publication(1))
     subscriber.take(1.0)
 
-    assert subscriber.tick(1.1) == (None, 16.1)
+    assert subscriber.tick(1.1, delivered_at=0.0) == (None, 16.1)
 
 
 def test_ends_when_nobody_comes_for_its_frames():
     subscriber = _live()
     subscriber.receive(_publication(1))
 
-    assert subscriber.tick(44.0)[0] is None
-    assert subscriber.tick(45.0)[0] is CloseReason.TIMEOUT
+    assert subscriber.tick(44.0, delivered_at=0.0)[0] is None
+    assert subscriber.tick(45.0, delivered_at=0.0)[0] is CloseReason.TIMEOUT
 
 
 def test_looks_again_in_the_future_and_no_later_than_a_keep_alive_is_due():
     subscriber = _live()
     subscriber.receive(_publication(1))
 
-    _, due = subscriber.tick(20.0)
+    _, due = subscriber.tick(20.0, delivered_at=0.0)
 
     assert 20.0 < due <= 35.0
 
@@ -154,7 +159,7 @@ def test_ends_at_its_age():
     pacing = Pacing(retry=1, keep_alive_interval=15.0, write_timeout=30.0, ends_at=100.0)
     subscriber = _live(pacing=pacing)
 
-    assert subscriber.tick(100.0)[0] is CloseReason.LIFETIME
+    assert subscriber.tick(100.0, delivered_at=0.0)[0] is CloseReason.LIFETIME
 
 
 def test_refuses_more_events_than_its_backlog_holds():
