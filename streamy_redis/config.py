@@ -92,6 +92,8 @@ class StreamConfig:
         max_subscribers: open responses of this process, per manager; None for no limit.
         max_lifetime: seconds after which a response ends and the client resumes, jittered; None
             for no limit.
+        handover: whether a Flask response on gunicorn gives its socket to the manager, so that it
+            takes no thread of the worker. Headers that a WSGI middleware adds don't reach it.
         json_encoder: turns what is neither str nor bytes into JSON text (str or UTF-8 bytes).
 
     Raises:
@@ -113,6 +115,7 @@ class StreamConfig:
     position_check_interval: float = 10.0
     max_subscribers: int | None = None
     max_lifetime: float | None = None
+    handover: bool = True
     json_encoder: Callable[[Any], str | bytes] = _COMPACT.encode
 
     def __post_init__(self) -> None:
@@ -135,6 +138,8 @@ class StreamConfig:
             _check_count("max_subscribers", self.max_subscribers, least=1)
         if self.max_lifetime is not None:
             check_duration("max_lifetime", self.max_lifetime)
+        if not isinstance(self.handover, bool):
+            raise TypeError(f"handover must be a bool, not {type(self.handover).__name__}")
         _check_encoder(self.json_encoder)
 
     @classmethod

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 __all__ = ["OpenStream", "StreamResponse", "refuse_stream_id"]
 
 
+class TakenSocket(Protocol):
+    """A socket that its worker has given up."""
+
+    def release_worker(self) -> None: ...
+
+
 class OpenStream(Protocol):
     """What a response needs of a stream."""
 
@@ -33,6 +40,13 @@ class OpenStream(Protocol):
     def wait_open(self) -> None: ...
     @property
     def has_nothing_to_say(self) -> bool: ...
+    def hand_over(
+        self,
+        environ: WSGIEnvironment,
+        status: str,
+        headers: list[tuple[str, str]],
+        on_end: Callable[[], None],
+    ) -> TakenSocket | None: ...
     def chunks(self) -> Iterator[bytes]: ...
     def close(self) -> None: ...
 
@@ -74,8 +88,18 @@ class StreamResponse(Response):
         stream.wait_open()
         if stream.has_nothing_to_say:
             return self._refuse(HTTPStatus.NO_CONTENT, headers)
+        taken = stream.hand_over(environ, self.status, headers, self._end)
+        if taken is not None:
+            # For the worker and for every middleware it is an ordinary response, and finished.
+            fields = [*headers, ("Content-Length", "0"), ("Connection", "close")]
+            return ClosingIterator([], taken.release_worker), self.status, fields
         stream.abort = _abort(environ)
         return self._body(_Chunks(stream)), self.status, headers
+
+    def _end(self) -> None:
+        """A response that was handed over has ended: its close hooks may wait, so off with them."""
+        if self._on_close:
+            threading.Thread(target=self.close, name="streamy-redis-close", daemon=True).start()
 
     def _refuse(
         self, status: HTTPStatus, headers: list[tuple[str, str]]

@@ -32,6 +32,7 @@ from ..core.hub import Commands
 from ..core.subscriber import CloseReason, Outgoing, Subscriber
 from ..keys import Keys
 from ..server import ServerWatch
+from .handover import Sockets, SocketWriter, TakenSocket
 from .history import HistoryReader
 
 __all__ = ["Listener"]
@@ -53,6 +54,11 @@ class Listener:
         self._table = ChannelTable(Keys(config.prefix))
         self._hub = config.new_hub()
         self._lock = threading.Lock()
+        # Held by the one thread that writes what the hub drains, so that each client gets it in
+        # order; taken before the hub's lock.
+        self.flushing = threading.Lock()
+        # Made by the first response that is handed over.
+        self._sockets: Sockets | None = None
         self._history = HistoryReader(pool, config)
         self._threads: list[threading.Thread] = []
         self._closing = threading.Event()
@@ -63,6 +69,7 @@ class Listener:
         self._lost: Exception | None = None
         # Seconds before the next attempt to connect.
         self._pause = 0.0
+        self._has_told = False
         self._has_warned = False
         self._server: ServerWatch | None = None
         # Why a page of the last batch could not be read.
@@ -85,10 +92,40 @@ class Listener:
         with self._lock:
             self._start()
             is_added = self._hub.add(subscriber, time.monotonic())
-        self._drain()
-        if subscriber.is_response and not self._has_warned:
-            self._warn_of_threads()
+        self.drain()
         return is_added
+
+    def hand_over(
+        self,
+        subscriber: Subscriber,
+        connection: socket.socket,
+        head: bytes,
+        on_end: Callable[[], None],
+    ) -> TakenSocket:
+        """From now on the subscriber's frames go to a socket that its worker gives up.
+
+        Args:
+            head: of the HTTP response.
+            on_end: called when the response has ended, by a thread that must not wait.
+
+        Raises:
+            OSError: the process has no descriptor left; nothing has changed.
+        """
+        taken = TakenSocket(connection)
+        with self.flushing:
+            sockets = self._serve_sockets()
+            writer = SocketWriter(taken.fd, head, subscriber, self, sockets, on_end)
+            subscriber.writer = writer
+            sockets.add(writer)
+            writer.wake()
+        self.drain()
+        return taken
+
+    def _serve_sockets(self) -> Sockets:
+        if self._sockets is None:
+            self._sockets = Sockets(self)
+            self._start_thread("sockets", self._sockets.serve)
+        return self._sockets
 
     def take(self, subscriber: Subscriber) -> Outgoing:
         """What is to be written now; taking again says that it was written."""
@@ -103,7 +140,7 @@ class Listener:
         """Its client has left. Repeating it is harmless."""
         with self._lock:
             self._hub.remove(subscriber, CloseReason.DISCONNECT, time.monotonic())
-        self._drain()
+        self.drain()
 
     def close(self) -> None:
         """Ends all responses and threads, and closes the connection."""
@@ -111,9 +148,11 @@ class Listener:
         with self._lock:
             self._hub.close(time.monotonic())
             threads, self._threads = self._threads, []
-        self._drain()
+        self.drain()
         self._has_requests.set()
         self._wake()
+        if self._sockets is not None:
+            self._sockets.close()
         for thread in threads:
             if thread is not threading.current_thread():
                 thread.join(timeout=READ_TIMEOUT)
@@ -122,6 +161,8 @@ class Listener:
         """In a fork: closes the inherited end of the parent's connection, which it keeps."""
         if self._channels is not None:
             self._channels.close()
+        if self._sockets is not None:
+            self._sockets.abandon()
 
     # Threads
 
@@ -137,11 +178,14 @@ class Listener:
         self._server = self._server or ServerWatch()
         # All of them but for those that an earlier call could start before threads ran out.
         for name, loop in loops[len(self._threads) :]:
-            thread = threading.Thread(
-                target=self._supervise, args=(name, loop), name=f"streamy-redis-{name}", daemon=True
-            )
-            thread.start()
-            self._threads.append(thread)
+            self._start_thread(name, loop)
+
+    def _start_thread(self, name: str, loop: Callable[[], None]) -> None:
+        thread = threading.Thread(
+            target=self._supervise, args=(name, loop), name=f"streamy-redis-{name}", daemon=True
+        )
+        thread.start()
+        self._threads.append(thread)
 
     def _supervise(self, name: str, loop: Callable[[], None]) -> None:
         while not self._closing.is_set():
@@ -159,11 +203,15 @@ class Listener:
                 if is_stopping:
                     self._hub.close(now)
                 self._hub.tick(now)
-            self._drain()
+            self.drain()
 
-    def _warn_of_threads(self) -> None:
+    def take_thread(self, reason: str) -> None:
+        """A response takes a thread, for a reason that is told once, with a warning in time."""
+        if not self._has_told:
+            self._has_told = True
+            _log.info("each stream takes a thread: %s", reason)
         limit = self._server.response_limit() if self._server is not None else None
-        if limit is not None and len(self._hub) >= limit:
+        if limit is not None and len(self._hub) >= limit and not self._has_warned:
             self._has_warned = True
             _log.warning(
                 "%d open stream(s) take every thread of this gunicorn worker, which answers "
@@ -171,20 +219,32 @@ class Listener:
                 len(self._hub),
             )
 
-    def _drain(self) -> None:
+    def drain(self) -> None:
         """Passes on what the hub has decided."""
+        if self._hub.has_requests:
+            self._has_requests.set()
+        if self._hub.has_commands:
+            self._wake()
+        # Whoever writes already looks again when it is done.
+        while self._hub.has_writes and self.flushing.acquire(blocking=False):
+            try:
+                self._flush()
+            finally:
+                self.flushing.release()
+
+    def _flush(self) -> None:
         with self._lock:
+            deliveries = self._hub.deliveries_to_make()
             subscribers = self._hub.subscribers_to_flush()
-            has_requests = self._hub.has_requests
-            has_commands = self._hub.has_commands
+        for data, resting in deliveries:
+            blocked = [s for s in resting if not s.writer.write(data)]
+            if blocked:
+                with self._lock:
+                    self._hub.block(blocked, time.monotonic())
         for subscriber in subscribers:
             if subscriber.closed is not None and subscriber.is_response:
                 _log.debug("a response of %r ended: %s", subscriber.stream_id, subscriber.closed)
             subscriber.writer.wake()
-        if has_requests:
-            self._has_requests.set()
-        if has_commands:
-            self._wake()
 
     def _wake(self) -> None:
         channels = self._channels
@@ -220,7 +280,7 @@ class Listener:
                     self._log_unreadable(request.key.stream_id, page)
                     self._hub.history_failed(request, now)
         self._unreadable = next((page for page in pages if isinstance(page, Exception)), None)
-        self._drain()
+        self.drain()
 
     def _log_unreadable(self, stream_id: str, error: Exception) -> None:
         if self._unreadable is None:
@@ -280,7 +340,7 @@ class Listener:
                     self._hub.receive_subscribed(stream_id)
                 else:
                     self._hub.receive_publication(stream_id, publication, now)
-        self._drain()
+        self.drain()
 
 
 class _Channels:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
+from typing import Any
 
 from ..config import OPEN_TIMEOUT, StreamConfig
 from ..core.event import ReceivedEvent, read_frame
@@ -14,13 +15,16 @@ from ..core.publication import Position
 from ..core.replay import Replay
 from ..core.subscriber import CloseReason, Outgoing, Pacing, Subscriber
 from ..exceptions import RedisUnavailable
+from .handover import TakenSocket, obstacle, response_head
 from .listener import Listener
 
 __all__ = ["Stream", "Subscription"]
 
 
 class Stream:
-    """An open subscriber and the thread that takes its frames."""
+    """An open subscriber and the thread that takes its frames, until it is handed over."""
+
+    writes_at_once = False
 
     def __init__(
         self,
@@ -34,6 +38,7 @@ class Stream:
         pacing: Pacing | None = None,
     ) -> None:
         self._listener = listener
+        self._config = config
         self._ready = threading.Event()
         # Cuts a write under way off, where the server lets us.
         self.abort: Callable[[], None] | None = None
@@ -53,6 +58,9 @@ class Stream:
         self._ready.set()
         if self.subscriber.is_aborted and self.abort is not None:
             self.abort()
+
+    def write(self, data: bytes) -> bool:
+        raise AssertionError("a subscriber whose frames are taken by a thread never rests")
 
     def add(self) -> bool:
         """Registers the subscriber; False if there are too many."""
@@ -91,6 +99,34 @@ class Stream:
     def has_nothing_to_say(self) -> bool:
         """Whether the stream had ended before the cursor: 204, which stops an EventSource."""
         return self.subscriber.closed is CloseReason.END and self.subscriber.start is None
+
+    def hand_over(
+        self,
+        environ: Mapping[str, Any],
+        status: str,
+        headers: list[tuple[str, str]],
+        on_end: Callable[[], None],
+    ) -> TakenSocket | None:
+        """Gives its frames to the listener to write, where the server allows that.
+
+        Args:
+            environ: of the WSGI request whose response this is.
+            status, headers: of the response, as WSGI has them.
+            on_end: called when the response has ended, by a thread that must not wait.
+        """
+        reason = obstacle(environ) if self._config.handover else "handover is turned off"
+        if reason is None:
+            try:
+                return self._listener.hand_over(
+                    self.subscriber,
+                    environ["gunicorn.socket"],
+                    response_head(status, headers),
+                    on_end,
+                )
+            except OSError as exc:
+                reason = f"the socket can't be taken over: {exc}"
+        self._listener.take_thread(reason)
+        return None
 
     def take(self) -> Outgoing:
         """Waits for frames or the end; calling it again says that the last ones were written."""

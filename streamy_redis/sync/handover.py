@@ -1,0 +1,277 @@
+"""Handover: responses whose sockets the listener writes to itself, so that they take no thread.
+
+gunicorn's sync, gthread and gevent workers show the client's socket. It is duplicated, and one
+end of a socket pair put in its place, at which the worker finishes an empty response and goes on.
+The duplicate is written to without blocking, by whoever drains the hub; one thread waits for
+clients that leave, and for room where a write would have blocked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import selectors
+import socket
+import ssl
+import struct
+from collections.abc import Callable, Iterable, Mapping
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Any
+
+from ..core.subscriber import Subscriber
+
+if TYPE_CHECKING:
+    from .listener import Listener
+
+__all__ = ["SocketWriter", "Sockets", "TakenSocket", "obstacle", "response_head"]
+
+_log = logging.getLogger("streamy_redis.handover")
+
+
+def obstacle(environ: Mapping[str, Any]) -> str | None:
+    """Why the request's socket can't be taken over; None if it can."""
+    connection = environ.get("gunicorn.socket")
+    if connection is None:
+        return "the server shows no socket"
+    if isinstance(connection, ssl.SSLSocket) or not isinstance(connection, socket.socket):
+        return "the socket speaks TLS"
+    if environ.get("SERVER_PROTOCOL") not in ("HTTP/1.0", "HTTP/1.1"):
+        return f"the request came by {environ.get('SERVER_PROTOCOL')}"
+    return None
+
+
+def response_head(status: str, headers: Iterable[tuple[str, str]]) -> bytes:
+    """What stands before the body of a response that ends with its connection (RFC 9112, 6.3).
+
+    Args:
+        status: code and phrase.
+        headers: as WSGI has them; Date and Connection are added.
+    """
+    fields = [*headers, ("Date", formatdate(usegmt=True)), ("Connection", "close")]
+    lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in fields), "", ""]
+    return "\r\n".join(lines).encode("latin-1")
+
+
+class TakenSocket:
+    """A request's socket, out of its worker's hands.
+
+    Attributes:
+        fd: the duplicate, ours to write and to close.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        """
+        Raises:
+            OSError: no descriptor is left; the worker keeps its socket.
+        """
+        ours, theirs = socket.socketpair()
+        try:
+            self.fd = os.dup(connection.fileno())
+            try:
+                os.set_blocking(self.fd, False)
+                os.dup2(theirs.fileno(), connection.fileno(), inheritable=False)
+            except OSError:
+                os.close(self.fd)
+                raise
+            # The worker waits for another request, or for its client to close: that is now.
+            ours.shutdown(socket.SHUT_WR)
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self._worker_end = ours
+
+    def release_worker(self) -> None:
+        """The worker has written its response, which nobody reads."""
+        self._worker_end.close()
+
+
+class SocketWriter:
+    """Writes a subscriber's frames to a socket that was taken over.
+
+    Whoever calls it holds the listener's flush lock.
+    """
+
+    __slots__ = (
+        "_head",
+        "_listener",
+        "_on_end",
+        "_sockets",
+        "_subscriber",
+        "_unsent",
+        "fd",
+        "is_blocked",
+    )
+
+    writes_at_once = True
+
+    def __init__(
+        self,
+        fd: int,
+        head: bytes,
+        subscriber: Subscriber,
+        listener: Listener,
+        sockets: Sockets,
+        on_end: Callable[[], None],
+    ) -> None:
+        # -1 when it is closed.
+        self.fd = fd
+        # The socket had no room for all of a write; the rest of it.
+        self.is_blocked = False
+        self._unsent = memoryview(b"")
+        self._head = head
+        self._subscriber = subscriber
+        self._listener = listener
+        self._sockets = sockets
+        self._on_end = on_end
+
+    def wake(self) -> None:
+        """Takes and writes, until nothing is left or the client has no room."""
+        if self.fd < 0:
+            return
+        if self._subscriber.is_aborted:
+            self._close(abruptly=True)
+        elif not self.is_blocked:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        while True:
+            frames, closed = self._listener.take(self._subscriber)
+            data = b"".join((self._head, *frames))
+            self._head = b""
+            if data and not self.write(data):
+                return
+            if closed is not None:
+                self._close(abruptly=closed.is_abrupt)
+                return
+            if not data:
+                return
+
+    def write(self, data: bytes | memoryview) -> bool:
+        """Writes what the socket takes; False if that isn't all: writable() will be called."""
+        try:
+            count = os.write(self.fd, data)
+        except BlockingIOError:
+            count = 0
+        except OSError:
+            # The client has left, which the thread that reads its socket is about to see.
+            return True
+        if count == len(data):
+            return True
+        self._unsent = memoryview(data)[count:]
+        if not self.is_blocked:
+            self.is_blocked = True
+            self._sockets.watch(self)
+        return False
+
+    def writable(self) -> None:
+        """There is room: the rest first."""
+        if self.is_blocked and self.write(self._unsent):
+            self._unsent = memoryview(b"")
+            self.is_blocked = False
+            self._sockets.watch(self)
+            self.wake()
+
+    def read(self) -> bool:
+        """Drops what the client says; False when it has left."""
+        try:
+            return os.read(self.fd, 65536) != b""
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
+    def leave(self) -> None:
+        """The client has left."""
+        self._listener.remove(self._subscriber)
+
+    def _close(self, *, abruptly: bool) -> None:
+        self._sockets.forget(self)
+        # Shut down first: a process forked meanwhile may hold a copy.
+        with contextlib.suppress(OSError), socket.socket(fileno=self.fd) as connection:
+            if abruptly:
+                # What the client doesn't read is not worth keeping.
+                linger = struct.pack("ii", 1, 0)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            else:
+                connection.shutdown(socket.SHUT_RDWR)
+        self.fd = -1
+        self._on_end()
+
+
+class Sockets:
+    """The sockets that were taken over, and what their clients do."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._selector = selectors.DefaultSelector()
+        # The kernel's take up a change while they wait; gevent's takes it up at the next turn.
+        self._is_live = type(self._selector).__name__ in ("EpollSelector", "KqueueSelector")
+        self._waker, self._wakened = socket.socketpair()
+        self._waker.setblocking(False)
+        self._wakened.setblocking(False)
+        self._selector.register(self._wakened, selectors.EVENT_READ)
+        self._is_closed = False
+
+    def add(self, writer: SocketWriter) -> None:
+        self._selector.register(writer.fd, selectors.EVENT_READ, writer)
+        self._take_up()
+
+    def watch(self, writer: SocketWriter) -> None:
+        """Waits for room as well, or no longer."""
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if writer.is_blocked else 0)
+        self._selector.modify(writer.fd, events, writer)
+        self._take_up()
+
+    def _take_up(self) -> None:
+        if not self._is_live:
+            # A full buffer wakes as well.
+            with contextlib.suppress(OSError):
+                self._waker.send(b"\0")
+
+    def forget(self, writer: SocketWriter) -> None:
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(writer.fd)
+
+    def close(self) -> None:
+        """Lets serve() return."""
+        self._is_closed = True
+        with contextlib.suppress(OSError):
+            self._waker.send(b"\0")
+
+    def serve(self) -> None:
+        """Waits for what clients do, until it is closed."""
+        while not self._is_closed:
+            for key, events in self._selector.select():
+                if isinstance(key.data, SocketWriter):
+                    self._attend(key.data, events)
+                else:
+                    self._wakened.recv(4096)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Closes what is open, without a word to the clients: in a fork they are the parent's."""
+        for key in list(self._selector.get_map().values()):
+            if isinstance(key.data, SocketWriter):
+                os.close(key.data.fd)
+                key.data.fd = -1
+        self._selector.close()
+        self._waker.close()
+        self._wakened.close()
+
+    def _attend(self, writer: SocketWriter, events: int) -> None:
+        has_left = False
+        with self._listener.flushing:
+            if writer.fd < 0:
+                # Closed since, and its descriptor perhaps another's.
+                return
+            if events & selectors.EVENT_READ:
+                has_left = not writer.read()
+            if events & selectors.EVENT_WRITE and not has_left:
+                writer.writable()
+        if has_left:
+            writer.leave()
+        else:
+            self._listener.drain()
