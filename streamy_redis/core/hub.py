@@ -56,6 +56,7 @@ class _Feed:
         "confirmed_at",
         "delivered_at",
         "expires_at",
+        "has_ended",
         "heard",
         "idle_since",
         "is_checking",
@@ -76,6 +77,8 @@ class _Feed:
         self.asked_at = now
         # None until something was heard or read since then.
         self.position: Position | None = None
+        # What was heard last was its end.
+        self.has_ended = False
         # The newest position that was heard on the channel, as opposed to read from the log.
         self.heard: Position | None = None
         # Those that are LIVE with a backlog of their own.
@@ -103,6 +106,11 @@ class _Feed:
     @property
     def is_empty(self) -> bool:
         return not self.live and not self.resting and not self.replaying
+
+    @property
+    def can_be_joined(self) -> bool:
+        """Whether a newcomer can stand where it stands without a look at the log."""
+        return self.position is not None and not self.has_ended
 
     def at_rest(self) -> list[Subscriber]:
         return [subscriber for group in self.resting.values() for subscriber in group]
@@ -212,7 +220,12 @@ class Hub:
                 self._ask_to_subscribe(feed, now)
         feed.replaying[subscriber] = None
         self._count += subscriber.is_response
-        if feed.is_subscribed:
+        if subscriber.begins_now and feed.is_subscribed and feed.can_be_joined:
+            assert feed.position is not None
+            subscriber.begin(feed.position)
+            self._enter_live(feed, subscriber)
+            self._dirty[subscriber] = None
+        elif feed.is_subscribed:
             self._read(feed, subscriber)
         self._look_at(subscriber, now)
         return True
@@ -336,6 +349,7 @@ class Hub:
         if feed.replaying:
             feed.remember(publication, most=self._max_recent, most_bytes=self._max_recent_bytes)
         feed.position = feed.heard = position
+        feed.has_ended = publication.is_end
         feed.confirmed_at = now
         feed.expires_at = now + self._history_ttl
         self._check_later(feed, now)
@@ -514,6 +528,7 @@ class Hub:
         """Puts the feed where the log stands; who was live elsewhere reads on from there."""
         movers = self._leave_live(feed)
         feed.position = position
+        feed.has_ended = False
         feed.heard = None
         feed.forget_recent()
         feed.confirmed_at = now

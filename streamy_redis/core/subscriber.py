@@ -221,6 +221,17 @@ class Subscriber:
         """Everything queued is written, the first block aside."""
         return self.start is None or (not self._backlog and self.writing_since is None)
 
+    @property
+    def begins_now(self) -> bool:
+        """Whether nothing that was sent before it came is for it."""
+        return self.position is None and self.replay == 0
+
+    def begin(self, position: Position) -> None:
+        """It begins where the feed stands; the log has nothing for it."""
+        self.state = State.REPLAYING
+        self._open(position)
+        self.position = position
+
     # Reading the log
 
     def request(self) -> HistoryRequest:
