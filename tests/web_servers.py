@@ -22,9 +22,19 @@ from .child import Child
 from .deadline import Deadline
 from .ports import free_port
 
-__all__ = ["ASGI_KINDS", "KINDS", "WSGI_KINDS", "ServerKind", "WebServer", "environment", "http"]
+__all__ = [
+    "ASGI_KINDS",
+    "GTHREAD_THREADS",
+    "KINDS",
+    "WSGI_KINDS",
+    "ServerKind",
+    "WebServer",
+    "environment",
+    "http",
+]
 
 ROOT = Path(__file__).parent.parent
+GTHREAD_THREADS = 40
 
 # One for all: a client of its own for each request loads all certificates each time. It keeps no
 # connection open, since a server that stops may wait for it.
@@ -78,7 +88,7 @@ WSGI_KINDS = {
         ServerKind("gunicorn-sync", _gunicorn("sync"), is_asgi=False, is_up=_FLASK_UP, streams=1),
         ServerKind(
             "gunicorn-gthread",
-            _gunicorn("gthread", "--threads", "40"),
+            _gunicorn("gthread", "--threads", str(GTHREAD_THREADS)),
             is_asgi=False,
             is_up=_FLASK_UP,
             streams=40,

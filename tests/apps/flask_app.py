@@ -20,6 +20,7 @@ streams = StreamManager(
     config=StreamConfig(**json.loads(os.environ.get("TEST_CONFIG", "{}"))),
 )
 closed: list[str] = []
+barriers: dict[int, threading.Barrier] = {}
 print("application of tests.apps loaded", flush=True)
 
 
@@ -48,6 +49,13 @@ def greenlets() -> int:
 
     gc.collect()
     return sum(isinstance(thing, greenlet) and not thing.dead for thing in gc.get_objects())
+
+
+@app.get("/together/<int:count>")
+def together(count: int) -> str:
+    """Answered when as many requests are under way: each has a thread then."""
+    barriers.setdefault(count, threading.Barrier(count)).wait(10)
+    return "together"
 
 
 @app.get("/events/<path:stream_id>")

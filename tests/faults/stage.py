@@ -11,6 +11,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -23,7 +24,7 @@ from tests.deadline import Deadline
 from tests.exactly_once import Delivery, SentLog, position_of
 from tests.servers import RedisServer
 from tests.sites import CONFIG, Site, app_for
-from tests.web_servers import KINDS, WebServer, environment
+from tests.web_servers import GTHREAD_THREADS, KINDS, WebServer, environment, http
 
 from .naive import NaiveSubscriber, stored
 from .proxy import Proxy
@@ -129,9 +130,12 @@ class Stage:
 
     def _warm_up(self, site: StageSite) -> None:
         """For what a process makes once and keeps: threads, the log's connection, scripts."""
-        # All of a gthread worker's threads: one is left to answer held().
-        count = min(39, site.kind.streams - 1)
-        for n in range(count):
+        if site.kind.name == "gunicorn-gthread":
+            # All of its threads: it makes them as they are needed, and keeps them.
+            with ThreadPoolExecutor(GTHREAD_THREADS) as requests:
+                url = f"{site.server.url}/together/{GTHREAD_THREADS}"
+                list(requests.map(http.get, [url] * GTHREAD_THREADS))
+        for n in range(39):
             site.browser(f"warm up {n}")
         for browser in site._browsers:
             browser.wait_open()
