@@ -34,6 +34,7 @@ from ..core.subscriber import CloseReason, Outgoing, Subscriber
 from ..keys import Keys
 from ..server import ServerWatch
 from .history import HistoryReader
+from .writer import TaskWriter
 
 __all__ = ["Listener"]
 
@@ -185,10 +186,22 @@ class Listener:
             blocked = [s for s in resting if not s.writer.write(data)]
             if blocked:
                 self._hub.block(blocked, time.monotonic())
+            if isinstance(resting[0].writer, TaskWriter):
+                asyncio.get_running_loop().call_soon(self._find_the_late, resting)
         for subscriber in subscribers:
             if subscriber.closed is not None and subscriber.is_response:
                 _log.debug("a response of %r ended: %s", subscriber.stream_id, subscriber.closed)
             subscriber.writer.wake()
+
+    def _find_the_late(self, subscribers: list[Subscriber]) -> None:
+        """Their tasks have had their turn: who still writes has a slow client."""
+        late = [
+            s
+            for s in subscribers
+            if s.is_resting and isinstance(s.writer, TaskWriter) and s.writer.is_late
+        ]
+        if late:
+            self._hub.block(late, time.monotonic())
 
     # The log
 

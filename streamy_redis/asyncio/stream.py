@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
@@ -38,7 +39,8 @@ class Stream:
         pacing: Pacing | None = None,
     ) -> None:
         self._listener = listener
-        self._ready = anyio.Event()
+        # Where somebody waits for wake().
+        self._waiter: asyncio.Future[None] | None = None
         self.subscriber = Subscriber(
             stream_id,
             self,
@@ -52,7 +54,8 @@ class Stream:
 
     def wake(self) -> None:
         """There is something to take. Called by the listener."""
-        self._ready.set()
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def write(self, data: bytes) -> bool:
         raise AssertionError("a subscriber whose frames are taken by a task never rests")
@@ -104,8 +107,12 @@ class Stream:
             await self._wait()
 
     async def _wait(self) -> None:
-        await self._ready.wait()
-        self._ready = anyio.Event()
+        # Nothing can happen between a look and this: there is no await.
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
 
     async def serve(self, receive: Receive, send: Send, abort: Callable[[], None]) -> None:
         """Writes a response's body, until the end or until the client leaves.

@@ -1,7 +1,7 @@
 """Writers: how a subscriber's frames get into an ASGI response.
 
 Where Python has eager tasks (3.12), a write is one, begun and mostly done before the next client
-is looked at; nothing is left of it at rest. Before that, each response has a task that takes.
+is looked at; nothing is left of it at rest. Before that, each response has a task that waits.
 """
 
 from __future__ import annotations
@@ -10,14 +10,17 @@ import asyncio
 import contextvars
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Protocol
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
 from ..core.subscriber import Subscriber
-from .listener import Listener
 
-__all__ = ["Receive", "ResponseWriter", "Send", "new_writer"]
+if TYPE_CHECKING:
+    from .listener import Listener
+
+__all__ = ["Receive", "ResponseWriter", "Send", "TaskWriter", "new_writer"]
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -52,6 +55,7 @@ class _EagerWriter:
         "_abort",
         "_context",
         "_listener",
+        "_loop",
         "_on_end",
         "_send",
         "_subscriber",
@@ -74,6 +78,7 @@ class _EagerWriter:
         self._send = send
         self._abort = abort
         self._on_end = on_end
+        self._loop = asyncio.get_running_loop()
         # Middlewares find the request's context variables.
         self._context = contextvars.copy_context()
         # A write that could not be done at once.
@@ -104,9 +109,10 @@ class _EagerWriter:
 
     def _start(self, message: MutableMapping[str, Any]) -> bool:
         """Whether it is done already."""
+        sending = self._send(message)
         task = asyncio.Task(
-            _coroutine(self._send(message)),
-            loop=asyncio.get_running_loop(),
+            sending if isinstance(sending, CoroutineType) else _coroutine(sending),
+            loop=self._loop,
             context=self._context,
             eager_start=True,  # type: ignore[call-arg, unused-ignore]
         )
@@ -136,21 +142,24 @@ class _EagerWriter:
             await _stop(self._task)
 
 
-class _TaskWriter:
-    """One task takes and writes."""
+class TaskWriter:
+    """One task writes; it waits at rest, and is looked at a turn of the loop after each write."""
 
     __slots__ = (
         "_abort",
+        "_has_more",
         "_listener",
+        "_loop",
         "_on_end",
         "_send",
         "_subscriber",
         "_task",
+        "_unsent",
         "_waiter",
         "error",
     )
 
-    writes_at_once = False
+    writes_at_once = True
 
     def __init__(
         self,
@@ -165,24 +174,59 @@ class _TaskWriter:
         self._send = send
         self._abort = abort
         self._on_end = on_end
+        # What it was given while the subscriber rested.
+        self._unsent = b""
+        # There is something to take.
+        self._has_more = True
+        # Where the task waits; None while it writes.
         self._waiter: asyncio.Future[None] | None = None
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._loop = asyncio.get_running_loop()
+        self._task = self._loop.create_task(self._run())
         self.error: BaseException | None = None
+
+    @property
+    def is_late(self) -> bool:
+        """Whether a write isn't done although its task had a turn."""
+        return self._waiter is None
 
     def wake(self) -> None:
         if self._subscriber.is_aborted:
             self._abort()
             self._on_end()
-        elif self._waiter is not None:
-            self._waiter.set_result(None)
-            self._waiter = None
+        self._has_more = True
+        self._go_on()
 
     def write(self, data: bytes) -> bool:
-        raise AssertionError("a subscriber whose frames are taken by a task never rests")
+        self._unsent += data
+        return self._go_on()
+
+    def _go_on(self) -> bool:
+        waiter, self._waiter = self._waiter, None
+        if waiter is None:
+            return False
+        waiter.set_result(None)
+        return True
 
     async def _run(self) -> None:
         try:
-            await self._take()
+            # One coroutine: at rest each costs memory.
+            while True:
+                if self._unsent:
+                    data, self._unsent = self._unsent, b""
+                    await self._send(_body(data))
+                    # Late, and the hub knows it: taking says that it is written.
+                    self._has_more = self._has_more or not self._subscriber.is_resting
+                elif self._has_more:
+                    self._has_more = False
+                    frames, closed = self._listener.take(self._subscriber)
+                    if frames:
+                        await self._send(_body(b"".join(frames)))
+                        self._has_more = True
+                    if closed is not None:
+                        break
+                else:
+                    self._waiter = self._loop.create_future()
+                    await self._waiter
             await self._send(_LAST)
         except OSError:
             # The client has left.
@@ -190,18 +234,6 @@ class _TaskWriter:
         except Exception as exc:
             self.error = exc
         self._on_end()
-
-    async def _take(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            frames, closed = self._listener.take(self._subscriber)
-            if frames:
-                await self._send(_body(b"".join(frames)))
-            if closed is not None:
-                return
-            if not frames:
-                self._waiter = loop.create_future()
-                await self._waiter
 
     async def aclose(self) -> None:
         self._on_end = _nothing
@@ -226,4 +258,4 @@ def _nothing() -> None:
 new_writer: Callable[
     [Subscriber, Listener, Send, Callable[[], None], Callable[[], None]], ResponseWriter
 ]
-new_writer = _EagerWriter if sys.version_info >= (3, 12) else _TaskWriter
+new_writer = _EagerWriter if sys.version_info >= (3, 12) else TaskWriter

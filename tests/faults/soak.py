@@ -226,6 +226,9 @@ def replies_lost(scene: SoakScene, rng: random.Random) -> None:
         site.proxy.halves_messages = rng.randint(0, 1)
         scene.admin.client_kill_filter(_type="pubsub")
         pause(rng.uniform(0.1, 1))
+    # What no reply met by then: the fault is over.
+    for proxy in (scene.stage.senders, *(site.proxy for site in scene.stage.sites)):
+        proxy.forget_marks()
 
 
 @fault(2)

@@ -162,6 +162,8 @@ def loading(scene: Scene) -> Iterator[None]:
 def misconf(scene: Scene) -> Iterator[None]:
     """Snapshots are wanted, and none can be written: a directory is where the file should be."""
     in_the_way = scene.stage.redis.directory / "dump.rdb"
+    # The snapshot with which the last one ended.
+    in_the_way.unlink(missing_ok=True)
     in_the_way.mkdir()
     scene.admin.config_set("save", "3600 1000000")
     assert scene.admin.config_get("stop-writes-on-bgsave-error") == {
