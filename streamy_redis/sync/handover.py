@@ -34,8 +34,10 @@ def obstacle(environ: Mapping[str, Any]) -> str | None:
     connection = environ.get("gunicorn.socket")
     if connection is None:
         return "the server shows no socket"
-    if isinstance(connection, ssl.SSLSocket) or not isinstance(connection, socket.socket):
+    if isinstance(connection, ssl.SSLSocket):
         return "the socket speaks TLS"
+    if not isinstance(connection, socket.socket):
+        return f"the socket is a {type(connection).__name__}"
     if environ.get("SERVER_PROTOCOL") not in ("HTTP/1.0", "HTTP/1.1"):
         return f"the request came by {environ.get('SERVER_PROTOCOL')}"
     return None
@@ -54,7 +56,7 @@ def response_head(status: str, headers: Iterable[tuple[str, str]]) -> bytes:
 
 
 class TakenSocket:
-    """A request's socket, out of its worker's hands.
+    """A request's socket, on its way out of the worker's hands.
 
     Attributes:
         fd: the duplicate, ours to write and to close.
@@ -63,29 +65,36 @@ class TakenSocket:
     def __init__(self, connection: socket.socket) -> None:
         """
         Raises:
-            OSError: no descriptor is left; the worker keeps its socket.
+            OSError: no descriptor is left.
         """
-        ours, theirs = socket.socketpair()
+        self._connection = connection
+        self._worker_end, self._in_its_place = socket.socketpair()
         try:
             self.fd = os.dup(connection.fileno())
-            try:
-                os.set_blocking(self.fd, False)
-                os.dup2(theirs.fileno(), connection.fileno(), inheritable=False)
-            except OSError:
-                os.close(self.fd)
-                raise
-            # The worker waits for another request, or for its client to close: that is now.
-            ours.shutdown(socket.SHUT_WR)
         except OSError:
-            ours.close()
+            self._close_pair()
             raise
-        finally:
-            theirs.close()
-        self._worker_end = ours
+        os.set_blocking(self.fd, False)
+
+    def take(self) -> None:
+        """From now on the worker has the other end of a pair."""
+        os.dup2(self._in_its_place.fileno(), self._connection.fileno(), inheritable=False)
+        self._in_its_place.close()
+        # The worker waits for another request, or for its client to close: that is now.
+        self._worker_end.shutdown(socket.SHUT_WR)
+
+    def give_up(self) -> None:
+        """The worker keeps its socket."""
+        os.close(self.fd)
+        self._close_pair()
 
     def release_worker(self) -> None:
         """The worker has written its response, which nobody reads."""
         self._worker_end.close()
+
+    def _close_pair(self) -> None:
+        self._worker_end.close()
+        self._in_its_place.close()
 
 
 class SocketWriter:
@@ -189,16 +198,19 @@ class SocketWriter:
 
     def _close(self, *, abruptly: bool) -> None:
         self._sockets.forget(self)
-        # Shut down first: a process forked meanwhile may hold a copy.
         with contextlib.suppress(OSError), socket.socket(fileno=self.fd) as connection:
             if abruptly:
                 # What the client doesn't read is not worth keeping.
                 linger = struct.pack("ii", 1, 0)
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-            else:
-                connection.shutdown(socket.SHUT_RDWR)
+            # A process forked meanwhile may hold a copy.
+            connection.shutdown(socket.SHUT_RDWR)
         self.fd = -1
-        self._on_end()
+        try:
+            self._on_end()
+        except Exception:
+            # Others are written to by the same thread.
+            _log.exception("what a response does at its end failed")
 
 
 class Sockets:
@@ -249,7 +261,8 @@ class Sockets:
                     self._attend(key.data, events)
                 else:
                     self._wakened.recv(4096)
-        self.abandon()
+        with self._listener.flushing:
+            self.abandon()
 
     def abandon(self) -> None:
         """Closes what is open, without a word to the clients: in a fork they are the parent's."""

@@ -109,22 +109,29 @@ class Listener:
             on_end: called when the response has ended, by a thread that must not wait.
 
         Raises:
-            OSError: the process has no descriptor left; nothing has changed.
+            OSError, RuntimeError: the process has no descriptor or thread left; nothing has
+                changed.
         """
         taken = TakenSocket(connection)
         with self.flushing:
-            sockets = self._serve_sockets()
-            writer = SocketWriter(taken.fd, head, subscriber, self, sockets, on_end)
+            try:
+                sockets = self._serve_sockets()
+                writer = SocketWriter(taken.fd, head, subscriber, self, sockets, on_end)
+                sockets.add(writer)
+            except BaseException:
+                taken.give_up()
+                raise
+            taken.take()
             subscriber.writer = writer
-            sockets.add(writer)
             writer.wake()
         self.drain()
         return taken
 
     def _serve_sockets(self) -> Sockets:
         if self._sockets is None:
-            self._sockets = Sockets(self)
-            self._start_thread("sockets", self._sockets.serve)
+            sockets = Sockets(self)
+            self._start_thread("sockets", sockets.serve)
+            self._sockets = sockets
         return self._sockets
 
     def take(self, subscriber: Subscriber) -> Outgoing:

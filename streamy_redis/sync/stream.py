@@ -123,7 +123,7 @@ class Stream:
                     response_head(status, headers),
                     on_end,
                 )
-            except OSError as exc:
+            except (OSError, RuntimeError) as exc:
                 reason = f"the socket can't be taken over: {exc}"
         self._listener.take_thread(reason)
         return None

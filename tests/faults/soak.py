@@ -29,7 +29,7 @@ from tests.exactly_once import Delivery, SentLog
 from .proxy import Fate
 from .rude_clients import RudeClient, TricklingClient
 from .stage import Scene, Stage
-from .test_lost_history import evict
+from .test_lost_history import fill_the_memory
 from .test_refusals import CAUSES, CUTS_BY_ITSELF
 from .test_storms import stampede
 
@@ -173,7 +173,7 @@ def history_lost(scene: SoakScene, rng: random.Random) -> None:
     elif how == "delete":
         scene.paused(lambda: scene.admin.delete(scene.log_key))
     else:
-        scene.both_paused(lambda: evict(scene))
+        scene.both_paused(lambda: fill_the_memory(scene))
     scene.losses += 1
 
 

@@ -85,6 +85,11 @@ def evict(scene: Scene) -> None:
     """Fill the memory until the log is what has to go; the one beside it stays."""
     # Else each event would make it volatile again.
     scene.stop_beside()
+    fill_the_memory(scene)
+
+
+def fill_the_memory(scene: Scene) -> None:
+    """While nobody sends."""
     scene.admin.persist(f"{scene.stage.prefix}:{{{scene.beside}}}:log")
     used = scene.admin.info("memory")["used_memory"]
     scene.admin.config_set("maxmemory-policy", "volatile-random")
