@@ -53,7 +53,6 @@ class ServerKind:
             without streams.
         ends_cleanly: whether its responses are complete then. hypercorn tells its workers
             nothing and cancels what is open after 3 s.
-        streams: how many streams one worker can hold at once.
     """
 
     name: str
@@ -62,7 +61,6 @@ class ServerKind:
     is_up: str
     stops_within: float = 1.0
     ends_cleanly: bool = True
-    streams: int = 1000
 
     def __str__(self) -> str:
         return self.name
@@ -85,13 +83,12 @@ _UVICORN_UP = "Application startup complete"
 WSGI_KINDS = {
     kind.name: kind
     for kind in (
-        ServerKind("gunicorn-sync", _gunicorn("sync"), is_asgi=False, is_up=_FLASK_UP, streams=1),
+        ServerKind("gunicorn-sync", _gunicorn("sync"), is_asgi=False, is_up=_FLASK_UP),
         ServerKind(
             "gunicorn-gthread",
             _gunicorn("gthread", "--threads", str(GTHREAD_THREADS)),
             is_asgi=False,
             is_up=_FLASK_UP,
-            streams=40,
         ),
         ServerKind(
             "gunicorn-gevent", _gunicorn("gevent"), is_asgi=False, is_up=_FLASK_UP, stops_within=2.0

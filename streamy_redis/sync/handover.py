@@ -75,6 +75,7 @@ class TakenSocket:
             self._close_pair()
             raise
         os.set_blocking(self.fd, False)
+        self._worker_end.setblocking(False)
 
     def take(self) -> None:
         """From now on the worker has the other end of a pair."""
@@ -89,7 +90,10 @@ class TakenSocket:
         self._close_pair()
 
     def release_worker(self) -> None:
-        """The worker has written its response, which nobody reads."""
+        """The worker has written its response, which goes nowhere."""
+        with contextlib.suppress(OSError):
+            # Closed with something unread, it would reset the worker's connection.
+            self._worker_end.recv(65536)
         self._worker_end.close()
 
     def _close_pair(self) -> None:

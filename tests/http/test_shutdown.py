@@ -23,8 +23,7 @@ def test_a_stopped_server_is_gone_in_time_and_its_responses_end_cleanly(
     new_site: Callable[..., Site], room: str, kind: str, workers: int
 ):
     site = new_site(kind, workers=workers)
-    count = workers if site.kind.streams == 1 else 6
-    browsers = [site.browser(f"{room} {n % 2}").wait_open() for n in range(count)]
+    browsers = [site.browser(f"{room} {n % 2}").wait_open() for n in range(6)]
 
     start = time.monotonic()
     took = site.server.terminate(within=site.kind.stops_within + 5)
@@ -32,7 +31,7 @@ def test_a_stopped_server_is_gone_in_time_and_its_responses_end_cleanly(
     for browser in browsers:
         browser.wait_for(lambda b: b.ends, 5, "the response has ended")
     if site.kind.ends_cleanly:
-        assert [browser.ends[0] for browser in browsers] == ["clean"] * count
+        assert [browser.ends[0] for browser in browsers] == ["clean"] * 6
         assert max(browser.ended_at[0] for browser in browsers) - start < 1
     assert took < site.kind.stops_within, site.server.output[-2000:]
 
