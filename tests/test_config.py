@@ -27,6 +27,7 @@ DEFAULTS = {
     "position_check_interval": 10,
     "max_subscribers": None,
     "max_lifetime": None,
+    "handover": True,
 }
 DURATIONS = [
     "history_ttl",
@@ -60,6 +61,8 @@ def bad_values() -> list[Any]:
         cases.append(("retry_interval", value))
     for value in (None, "", 7, b"p", "a{b", "a}b", "a\nb", "a\0"):
         cases.append(("prefix", value))
+    for value in (None, 0, 1, "yes"):
+        cases.append(("handover", value))
     for value in (None, "json", 7, json.JSONEncoder):
         cases.append(("json_encoder", value))
     return [pytest.param(f, v, id=f"{f}={v!r}"[:50]) for f, v in sorted(cases, key=str)]

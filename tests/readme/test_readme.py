@@ -121,7 +121,12 @@ def test_the_default_encoder_writes_compact_json():
 
 @pytest.mark.parametrize("field", CONFIG)
 def test_a_field_is_a_setting_of_flask_that_wins(field: str):
-    value: Any = {"prefix": "p", "retry_interval": (2, 4), "json_encoder": json.dumps}.get(field, 7)
+    value: Any = {
+        "prefix": "p",
+        "retry_interval": (2, 4),
+        "handover": False,
+        "json_encoder": json.dumps,
+    }.get(field, 7)
 
     config = StreamConfig().with_settings({f"STREAMY_{field.upper()}": value})
 
