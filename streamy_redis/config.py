@@ -180,6 +180,8 @@ class StreamConfig:
             retry_read=RETRY_READ_INTERVAL,
             max_recent=self.max_backlog,
             max_recent_bytes=self.max_backlog_bytes,
+            max_batch=self.max_backlog,
+            max_batch_bytes=self.max_backlog_bytes,
         )
 
     def limits(self) -> Limits:

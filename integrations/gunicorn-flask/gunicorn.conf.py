@@ -4,7 +4,7 @@ import os
 
 worker_class = "gthread"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
-# Each open page holds a thread for as long as it is open.
-threads = 32
+# For requests only: an open stream takes none.
+threads = 4
 # Nothing here uses gunicornc, and the socket would be left in the home directory.
 control_socket_disable = True

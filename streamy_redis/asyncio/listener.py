@@ -182,6 +182,7 @@ class Listener:
     def _flush(self) -> None:
         deliveries = self._hub.deliveries_to_make()
         subscribers = self._hub.subscribers_to_flush()
+        ends = self._hub.ends_to_tell()
         for data, resting in deliveries:
             blocked = [s for s in resting if not s.writer.write(data)]
             if blocked:
@@ -189,17 +190,13 @@ class Listener:
             if isinstance(resting[0].writer, TaskWriter):
                 asyncio.get_running_loop().call_soon(self._find_the_late, resting)
         for subscriber in subscribers:
-            if subscriber.closed is not None and subscriber.is_response:
-                _log.debug("a response of %r ended: %s", subscriber.stream_id, subscriber.closed)
             subscriber.writer.wake()
+        for stream_id, reason in ends:
+            _log.debug("a response of %r ended: %s", stream_id, reason)
 
     def _find_the_late(self, subscribers: list[Subscriber]) -> None:
         """Their tasks have had their turn: who still writes has a slow client."""
-        late = [
-            s
-            for s in subscribers
-            if s.is_resting and isinstance(s.writer, TaskWriter) and s.writer.is_late
-        ]
+        late = [s for s in subscribers if isinstance(s.writer, TaskWriter) and s.writer.is_late]
         if late:
             self._hub.block(late, time.monotonic())
 

@@ -54,6 +54,7 @@ class _EagerWriter:
     __slots__ = (
         "_abort",
         "_context",
+        "_is_finished",
         "_listener",
         "_loop",
         "_on_end",
@@ -83,13 +84,14 @@ class _EagerWriter:
         self._context = contextvars.copy_context()
         # A write that could not be done at once.
         self._task: asyncio.Task[None] | None = None
+        self._is_finished = False
         self.error: BaseException | None = None
 
     def wake(self) -> None:
         if self._subscriber.is_aborted:
             self._abort()
             self._on_end()
-        elif self._task is None:
+        elif self._task is None and not self._is_finished:
             self._go_on()
 
     def _go_on(self) -> None:
@@ -98,6 +100,7 @@ class _EagerWriter:
             if frames and not self.write(b"".join(frames)):
                 return
             if closed is not None:
+                self._is_finished = True
                 if self._start(_LAST):
                     self._on_end()
                 return
@@ -109,7 +112,13 @@ class _EagerWriter:
 
     def _start(self, message: MutableMapping[str, Any]) -> bool:
         """Whether it is done already."""
-        sending = self._send(message)
+        assert self._task is None
+        try:
+            sending = self._send(message)
+        except Exception as exc:
+            # Not one of the client's: a middleware that is no coroutine function.
+            self._fail(exc)
+            return True
         task = asyncio.Task(
             sending if isinstance(sending, CoroutineType) else _coroutine(sending),
             loop=self._loop,
@@ -126,15 +135,21 @@ class _EagerWriter:
     def _written(self, task: asyncio.Task[None]) -> None:
         self._task = None
         self._see(task)
-        if not task.cancelled():
+        if self._is_finished:
+            self._on_end()
+        elif not task.cancelled():
             self.wake()
 
     def _see(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
         # Some servers say so that the client has left; receive() says it too.
-        if error is not None and not isinstance(error, OSError) and self.error is None:
-            self.error = error
-            self._on_end()
+        if error is not None and not isinstance(error, OSError):
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        self._is_finished = True
+        self.error = self.error or error
+        self._on_end()
 
     async def aclose(self) -> None:
         self._on_end = _nothing
@@ -187,7 +202,7 @@ class TaskWriter:
     @property
     def is_late(self) -> bool:
         """Whether a write isn't done although its task had a turn."""
-        return self._waiter is None
+        return self._waiter is None and not self._task.done()
 
     def wake(self) -> None:
         if self._subscriber.is_aborted:
@@ -202,7 +217,8 @@ class TaskWriter:
 
     def _go_on(self) -> bool:
         waiter, self._waiter = self._waiter, None
-        if waiter is None:
+        # Cancelled with all other tasks when the loop is closed.
+        if waiter is None or waiter.done():
             return False
         waiter.set_result(None)
         return True

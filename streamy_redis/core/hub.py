@@ -29,6 +29,8 @@ __all__ = ["Commands", "Delivery", "Hub"]
 _SUBSCRIBE_TIMEOUT = 1.5
 # Seconds that a feed may stand still short of a position that a subscriber read.
 _JOIN_TIMEOUT = 0.5
+# Seconds for which a feed's position is good enough for a newcomer, without a look at the log.
+_FRESH = 1.0
 
 
 class Commands(NamedTuple):
@@ -51,6 +53,7 @@ class _Feed:
     __slots__ = (
         "asked_at",
         "batch",
+        "batch_bytes",
         "before_recent",
         "check_at",
         "confirmed_at",
@@ -87,6 +90,7 @@ class _Feed:
         self.resting: dict[str | None, dict[Subscriber, None]] = {}
         # What those that rest get at the next flush, and when they got something last.
         self.batch: list[Publication] = []
+        self.batch_bytes = 0
         self.delivered_at = now
         # Those that are WAITING or REPLAYING.
         self.replaying: dict[Subscriber, None] = {}
@@ -107,10 +111,14 @@ class _Feed:
     def is_empty(self) -> bool:
         return not self.live and not self.resting and not self.replaying
 
-    @property
-    def can_be_joined(self) -> bool:
+    def can_be_joined(self, now: float) -> bool:
         """Whether a newcomer can stand where it stands without a look at the log."""
-        return self.position is not None and not self.has_ended
+        is_fresh = now - self.confirmed_at <= _FRESH
+        return self.position is not None and is_fresh and not self.has_ended
+
+    def forget_batch(self) -> list[Publication]:
+        batch, self.batch, self.batch_bytes = self.batch, [], 0
+        return batch
 
     def at_rest(self) -> list[Subscriber]:
         return [subscriber for group in self.resting.values() for subscriber in group]
@@ -156,6 +164,8 @@ class Hub:
         linger: seconds that a channel stays subscribed after its last subscriber left.
         retry_read: seconds until a read that failed is tried again.
         max_recent, max_recent_bytes: what a feed remembers while somebody replays.
+        max_batch, max_batch_bytes: what a feed holds for those that rest, until the next flush;
+            at these bounds each has a backlog of its own again.
     """
 
     def __init__(
@@ -170,6 +180,8 @@ class Hub:
         retry_read: float,
         max_recent: int,
         max_recent_bytes: int,
+        max_batch: int,
+        max_batch_bytes: int,
     ) -> None:
         self._max_subscribers = max_subscribers
         self._history_ttl = history_ttl
@@ -180,9 +192,15 @@ class Hub:
         self._retry_read = retry_read
         self._max_recent = max_recent
         self._max_recent_bytes = max_recent_bytes
+        self._max_batch = max_batch
+        self._max_batch_bytes = max_batch_bytes
         self._feeds: dict[str, _Feed] = {}
         self._is_connected = False
-        self._is_closed = False
+        # When every response had to end; None until then.
+        self._stopped_at: float | None = None
+        # Those that are CLOSED and whose writers have not finished.
+        self._ending: dict[Subscriber, None] = {}
+        self._ends_to_tell: list[tuple[str, CloseReason]] = []
         self._subscribe: dict[str, None] = {}
         self._unsubscribe: dict[str, None] = {}
         self._requests: dict[tuple[object, ...], HistoryRequest] = {}
@@ -207,8 +225,9 @@ class Hub:
 
     def add(self, subscriber: Subscriber, now: float) -> bool:
         """Registers a subscriber; False if there are too many. A closed hub closes it at once."""
-        if self._is_closed:
-            subscriber.close(CloseReason.SHUTDOWN, now)
+        if self._stopped_at is not None:
+            subscriber.close(CloseReason.SHUTDOWN)
+            self._tell_end(subscriber)
             return True
         if self.is_full and subscriber.is_response:
             return False
@@ -220,7 +239,7 @@ class Hub:
                 self._ask_to_subscribe(feed, now)
         feed.replaying[subscriber] = None
         self._count += subscriber.is_response
-        if subscriber.begins_now and feed.is_subscribed and feed.can_be_joined:
+        if subscriber.begins_now and feed.is_subscribed and feed.can_be_joined(now):
             assert feed.position is not None
             subscriber.begin(feed.position)
             self._enter_live(feed, subscriber)
@@ -236,11 +255,13 @@ class Hub:
             self._wake_up(self._feeds[subscriber.stream_id], subscriber)
         if reason is CloseReason.DISCONNECT:
             subscriber.leave()
+            self._ending.pop(subscriber, None)
         if subscriber.state is State.CLOSED:
             return
-        subscriber.close(reason, now)
-        assert subscriber.closed is not None
-        self.ended[subscriber.closed] += 1
+        subscriber.close(reason)
+        if subscriber.is_response and reason is not CloseReason.DISCONNECT:
+            self._ending[subscriber] = None
+        self._tell_end(subscriber)
         self._dirty[subscriber] = None
         self._count -= subscriber.is_response
         feed = self._feeds[subscriber.stream_id]
@@ -260,7 +281,16 @@ class Hub:
                 self._read_on(self._feeds[subscriber.stream_id], subscriber)
             elif subscriber.may_rest:
                 self._rest(self._feeds[subscriber.stream_id], subscriber)
+        if outgoing.closed is not None:
+            # Its last write has a time to be done in.
+            self._look_at(subscriber, now)
         return outgoing
+
+    def _tell_end(self, subscriber: Subscriber) -> None:
+        assert subscriber.closed is not None
+        if subscriber.is_response:
+            self.ended[subscriber.closed] += 1
+            self._ends_to_tell.append((subscriber.stream_id, subscriber.closed))
 
     def _rest(self, feed: _Feed, subscriber: Subscriber) -> None:
         # A batch that waits to be written began before it could rest.
@@ -284,18 +314,25 @@ class Hub:
     def _wake_all_up(self, feed: _Feed) -> None:
         for subscriber in feed.at_rest():
             self._wake_up(feed, subscriber)
-        feed.batch = []
+        feed.forget_batch()
 
     def block(self, subscribers: Iterable[Subscriber], now: float) -> None:
         """A delivery to these could not be written at once: their writers will take again."""
         for subscriber in subscribers:
+            if subscriber.state is State.CLOSED and subscriber not in self._ending:
+                continue
             subscriber.block(now)
             if subscriber.is_resting:
                 self._wake_up(self._feeds[subscriber.stream_id], subscriber)
+            self._look_at(subscriber, now)
 
     def close(self, now: float) -> None:
-        """Ends every subscriber, and each that still comes."""
-        self._is_closed = True
+        """Ends every subscriber, and each that still comes. Repeating it changes nothing."""
+        if self._stopped_at is not None:
+            return
+        self._stopped_at = now
+        for subscriber in self._ending:
+            self._look_at(subscriber, now)
         for feed in self._feeds.values():
             for subscriber in [*feed.live, *feed.at_rest(), *feed.replaying]:
                 self.remove(subscriber, CloseReason.SHUTDOWN, now)
@@ -389,12 +426,15 @@ class Hub:
         return heard is None or heard.epoch != position.epoch or heard.seq < position.seq
 
     def _deliver(self, feed: _Feed, publication: Publication, now: float) -> None:
-        if feed.resting:
-            feed.batch.append(publication)
-            feed.delivered_at = now
-            self._deliveries[feed] = None
         if feed.live:
             self._deliver_to_backlogs(feed, publication, now)
+        if feed.resting:
+            feed.batch.append(publication)
+            feed.batch_bytes += len(publication.frame)
+            feed.delivered_at = now
+            self._deliveries[feed] = None
+            if len(feed.batch) >= self._max_batch or feed.batch_bytes >= self._max_batch_bytes:
+                self._wake_all_up(feed)
         if publication.is_end:
             self._wake_all_up(feed)
             for subscriber in list(feed.live):
@@ -617,7 +657,7 @@ class Hub:
 
     def _look_at(self, subscriber: Subscriber, now: float) -> None:
         if subscriber.state is State.CLOSED:
-            due = subscriber.tick_closed(now)
+            due = subscriber.tick_closed(now, stopped_at=self._stopped_at)
             if subscriber.is_aborted:
                 self._dirty[subscriber] = None
             self._look_again(subscriber, due)
@@ -629,6 +669,9 @@ class Hub:
             self.remove(subscriber, reason, now)
             return
         if subscriber.has_backlog and not had_backlog:
+            if subscriber.is_resting:
+                # Nothing may be written past it while it is under way.
+                self._wake_up(feed, subscriber)
             self._dirty[subscriber] = None
         self._look_again(subscriber, due)
 
@@ -699,12 +742,17 @@ class Hub:
     def has_writes(self) -> bool:
         return bool(self._deliveries or self._dirty)
 
+    def ends_to_tell(self) -> list[tuple[str, CloseReason]]:
+        """The streams of the responses that have ended since the last call, and why each did."""
+        ends, self._ends_to_tell = self._ends_to_tell, []
+        return ends
+
     def deliveries_to_make(self) -> list[Delivery]:
         """What is to be written to those that rest, since the last call; before any flush."""
         feeds, self._deliveries = self._deliveries, {}
         deliveries = []
         for feed in feeds:
-            publications, feed.batch = feed.batch, []
+            publications = feed.forget_batch()
             if not publications:
                 continue
             for name, group in feed.resting.items():

@@ -128,7 +128,6 @@ class Subscriber:
     __slots__ = (
         "_backlog",
         "_closed",
-        "_closed_at",
         "_live_bytes",
         "_live_events",
         "_pacing",
@@ -199,7 +198,6 @@ class Subscriber:
         # A gap that waits for the log to be read from its start, and the cursor that had it.
         self._reset: tuple[Gap, Position] | None = None
         self._closed: CloseReason | None = None
-        self._closed_at = 0.0
         # A write under way has to be cut off: its client doesn't read.
         self.is_aborted = False
         self._written_at = now
@@ -397,6 +395,8 @@ class Subscriber:
         if frames:
             self._backlog = []
             self._live_events = self._live_bytes = 0
+        if frames or self._closed is not None:
+            # The end of a response is a write as well.
             self._written_at = self.writing_since = now
         else:
             self.writing_since = None
@@ -404,7 +404,8 @@ class Subscriber:
 
     def block(self, now: float) -> None:
         """What it was given while it rested is not written yet."""
-        self._written_at = self.writing_since = now
+        if self.writing_since is None:
+            self._written_at = self.writing_since = now
 
     @property
     def may_rest(self) -> bool:
@@ -416,13 +417,12 @@ class Subscriber:
             and self.writing_since is None
         )
 
-    def close(self, reason: CloseReason, now: float) -> None:
+    def close(self, reason: CloseReason) -> None:
         """Ends it, once: the first reason stays. An abrupt one drops what is unsent."""
         if self.state is State.CLOSED:
             return
         self.state = State.CLOSED
         self._closed = self._closed or reason
-        self._closed_at = now
         if reason.is_abrupt:
             self._backlog = []
             self.is_aborted = self.writing_since is not None
@@ -432,14 +432,18 @@ class Subscriber:
         self.writing_since = None
         self._backlog = []
 
-    def tick_closed(self, now: float) -> float:
-        """Cuts off a last write that takes too long; says when to look again, inf for never."""
+    def tick_closed(self, now: float, *, stopped_at: float | None) -> float:
+        """Cuts off a last write that takes too long; says when to look again, inf for never.
+
+        Args:
+            stopped_at: when the server began to stop; None if it hasn't.
+        """
         pacing = self._pacing
         if pacing is None or self.writing_since is None or self.is_aborted:
             return float("inf")
         due = self.writing_since + pacing.write_timeout
-        if self._closed is CloseReason.SHUTDOWN:
-            due = min(due, self._closed_at + _SHUTDOWN_GRACE)
+        if stopped_at is not None:
+            due = min(due, stopped_at + _SHUTDOWN_GRACE)
         self.is_aborted = now >= due
         return float("inf") if self.is_aborted else due
 

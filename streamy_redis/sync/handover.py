@@ -145,7 +145,7 @@ class SocketWriter:
         if self.fd < 0:
             return
         if self._subscriber.is_aborted:
-            self._close(abruptly=True)
+            self.close(abruptly=True)
         elif not self.is_blocked:
             self._go_on()
 
@@ -157,7 +157,7 @@ class SocketWriter:
             if data and not self.write(data):
                 return
             if closed is not None:
-                self._close(abruptly=closed.is_abrupt)
+                self.close(abruptly=closed.is_abrupt)
                 return
             if not data:
                 return
@@ -196,11 +196,8 @@ class SocketWriter:
         except OSError:
             return False
 
-    def leave(self) -> None:
-        """The client has left."""
-        self._listener.remove(self._subscriber)
-
-    def _close(self, *, abruptly: bool) -> None:
+    def close(self, *, abruptly: bool) -> None:
+        """The response is over, or its client has left: nothing more is written."""
         self._sockets.forget(self)
         with contextlib.suppress(OSError), socket.socket(fileno=self.fd) as connection:
             if abruptly:
@@ -215,6 +212,7 @@ class SocketWriter:
         except Exception:
             # Others are written to by the same thread.
             _log.exception("what a response does at its end failed")
+        self._listener.remove(self._subscriber)
 
 
 class Sockets:
@@ -269,7 +267,7 @@ class Sockets:
             self.abandon()
 
     def abandon(self) -> None:
-        """Closes what is open, without a word to the clients: in a fork they are the parent's."""
+        """Closes what is open, without a word to clients: after a fork they are the parent's."""
         for key in list(self._selector.get_map().values()):
             if isinstance(key.data, SocketWriter):
                 os.close(key.data.fd)
@@ -279,16 +277,11 @@ class Sockets:
         self._wakened.close()
 
     def _attend(self, writer: SocketWriter, events: int) -> None:
-        has_left = False
         with self._listener.flushing:
-            if writer.fd < 0:
-                # Closed since, and its descriptor perhaps another's.
-                return
-            if events & selectors.EVENT_READ:
-                has_left = not writer.read()
-            if events & selectors.EVENT_WRITE and not has_left:
-                writer.writable()
-        if has_left:
-            writer.leave()
-        else:
-            self._listener.drain()
+            # It may be closed since, and its descriptor another's.
+            if writer.fd >= 0:
+                if events & selectors.EVENT_READ and not writer.read():
+                    writer.close(abruptly=True)
+                elif events & selectors.EVENT_WRITE:
+                    writer.writable()
+        self._listener.drain()

@@ -113,18 +113,20 @@ class Listener:
                 changed.
         """
         taken = TakenSocket(connection)
-        with self.flushing:
-            try:
-                sockets = self._serve_sockets()
-                writer = SocketWriter(taken.fd, head, subscriber, self, sockets, on_end)
-                sockets.add(writer)
-            except BaseException:
-                taken.give_up()
-                raise
-            taken.take()
-            subscriber.writer = writer
-            writer.wake()
-        self.drain()
+        try:
+            with self.flushing:
+                try:
+                    sockets = self._serve_sockets()
+                    writer = SocketWriter(taken.fd, head, subscriber, self, sockets, on_end)
+                    sockets.add(writer)
+                except BaseException:
+                    taken.give_up()
+                    raise
+                taken.take()
+                subscriber.writer = writer
+                writer.wake()
+        finally:
+            self.drain()
         return taken
 
     def _serve_sockets(self) -> Sockets:
@@ -243,15 +245,16 @@ class Listener:
         with self._lock:
             deliveries = self._hub.deliveries_to_make()
             subscribers = self._hub.subscribers_to_flush()
+            ends = self._hub.ends_to_tell()
         for data, resting in deliveries:
             blocked = [s for s in resting if not s.writer.write(data)]
             if blocked:
                 with self._lock:
                     self._hub.block(blocked, time.monotonic())
         for subscriber in subscribers:
-            if subscriber.closed is not None and subscriber.is_response:
-                _log.debug("a response of %r ended: %s", subscriber.stream_id, subscriber.closed)
             subscriber.writer.wake()
+        for stream_id, reason in ends:
+            _log.debug("a response of %r ended: %s", stream_id, reason)
 
     def _wake(self) -> None:
         channels = self._channels

@@ -117,7 +117,7 @@ def test_refuses_a_client_of_the_other_kind(shell: Shell):
         shell.manager(wrong)
 
 
-@pytest.mark.parametrize("wrong", [7, b"redis://", object(), ["redis://"]], ids=repr)
+@pytest.mark.parametrize("wrong", [7, b"redis://", {"url": "redis://"}, ["redis://"]], ids=repr)
 def test_refuses_what_is_no_url_and_no_client(shell: Shell, wrong: Any):
     with pytest.raises(TypeError, match="redis"):
         shell.manager(wrong)

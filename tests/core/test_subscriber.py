@@ -200,7 +200,7 @@ def test_an_abrupt_end_drops_what_is_unsent():
     subscriber = _live()
     subscriber.receive(_publication(1))
 
-    subscriber.close(CloseReason.OVERFLOW, 0.0)
+    subscriber.close(CloseReason.OVERFLOW)
 
     assert subscriber.take(0.0) == ([], CloseReason.OVERFLOW)
 
@@ -209,7 +209,7 @@ def test_any_other_end_sends_it_first():
     subscriber = _live()
     subscriber.receive(_publication(1))
 
-    subscriber.close(CloseReason.SHUTDOWN, 0.0)
+    subscriber.close(CloseReason.SHUTDOWN)
 
     assert subscriber.take(0.0) == ([_publication(1).frame], CloseReason.SHUTDOWN)
 
@@ -218,11 +218,11 @@ def test_cuts_off_a_write_that_still_takes_too_long_after_the_end():
     subscriber = _live()
     subscriber.receive(_publication(1))
     subscriber.take(1.0)
-    subscriber.close(CloseReason.END, 2.0)
+    subscriber.close(CloseReason.END)
 
-    assert subscriber.tick_closed(2.0) == 31.0
+    assert subscriber.tick_closed(2.0, stopped_at=None) == 31.0
     assert not subscriber.is_aborted
-    subscriber.tick_closed(31.0)
+    subscriber.tick_closed(31.0, stopped_at=None)
     assert subscriber.is_aborted
 
 
@@ -230,26 +230,26 @@ def test_gives_a_write_less_time_when_the_server_stops():
     subscriber = _live()
     subscriber.receive(_publication(1))
     subscriber.take(1.0)
-    subscriber.close(CloseReason.SHUTDOWN, 2.0)
+    subscriber.close(CloseReason.SHUTDOWN)
 
-    assert subscriber.tick_closed(2.0) < 3.0
+    assert subscriber.tick_closed(2.0, stopped_at=2.0) < 3.0
 
 
 def test_never_cuts_off_a_writer_that_has_gone():
     subscriber = _live()
     subscriber.receive(_publication(1))
     subscriber.take(1.0)
-    subscriber.close(CloseReason.END, 2.0)
+    subscriber.close(CloseReason.END)
     subscriber.leave()
 
-    subscriber.tick_closed(100.0)
+    subscriber.tick_closed(100.0, stopped_at=None)
     assert not subscriber.is_aborted
 
 
 def test_the_first_reason_stays():
     subscriber = _live()
-    subscriber.close(CloseReason.END, 0.0)
-    subscriber.close(CloseReason.DISCONNECT, 0.0)
+    subscriber.close(CloseReason.END)
+    subscriber.close(CloseReason.DISCONNECT)
 
     assert (subscriber.state, subscriber.closed) == (State.CLOSED, CloseReason.END)
 
