@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import redis
@@ -9,7 +10,7 @@ import redis
 from streamy_redis import StreamConfig, StreamManager
 
 from .browser import EventSource
-from .web_servers import ServerKind, WebServer
+from .web_servers import GTHREAD_THREADS, ServerKind, WebServer, http
 
 __all__ = ["CONFIG", "Site", "app_for"]
 
@@ -50,6 +51,13 @@ class Site:
             return store.pubsub_numsub(f"{self.prefix}:{{{stream_id}}}")[0][1]  # type: ignore[no-any-return]
         finally:
             store.close()
+
+    def make_all_threads(self) -> None:
+        """gthread makes its threads as requests need them, and keeps them: all of one worker's."""
+        if self.kind.name == "gunicorn-gthread":
+            with ThreadPoolExecutor(GTHREAD_THREADS) as requests:
+                url = f"{self.server.url}/together/{GTHREAD_THREADS}"
+                list(requests.map(http.get, [url] * GTHREAD_THREADS))
 
     def leave(self) -> None:
         """Close every browser of the test."""

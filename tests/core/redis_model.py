@@ -30,7 +30,7 @@ class RedisModel:
     # in a new life of the one that was sent last. Tags are unique here.
     follows: dict[str, str] = field(default_factory=dict)
     _sent_last: str = ""
-    _has_expired: bool = False
+    _has_ended_a_life: bool = False
     _tags: int = 0
 
     def advance(self, seconds: float) -> None:
@@ -39,7 +39,7 @@ class RedisModel:
     def _expire(self) -> None:
         if self.expires_at is not None and self.clock >= self.expires_at:
             self.flush()
-            self._has_expired = True
+            self._has_ended_a_life = True
 
     def send(self, *, is_end: bool = False) -> str | None:
         """Publishes one event; its tag, or None if the stream has ended."""
@@ -95,10 +95,12 @@ class RedisModel:
         self._forget()
 
     def _forget(self) -> None:
-        # Who stands before a first event, as everybody does after an expiry, can't know of one
-        # that was deleted at once: the exception that the design documents.
-        if self._has_expired:
+        # Who stands before a first event, as everybody does after an expiry or where nothing can
+        # follow what is there, can't know of one that was deleted at once: the exception that
+        # the design documents.
+        if self._has_ended_a_life:
             self._sent_last = UNKNOWN
+        self._has_ended_a_life = True
 
     def roll_back(self, count: int) -> None:
         """A failover to a replica that lagged."""

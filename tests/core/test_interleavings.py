@@ -155,6 +155,8 @@ class World:
             retry_read=0.5,
             max_recent=2,
             max_recent_bytes=10_000,
+            max_batch=3,
+            max_batch_bytes=10_000,
         )
         self.is_connected = False
         # Writes at once find that nothing can be written.

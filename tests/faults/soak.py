@@ -229,6 +229,7 @@ def replies_lost(scene: SoakScene, rng: random.Random) -> None:
     # What no reply met by then: the fault is over.
     for proxy in (scene.stage.senders, *(site.proxy for site in scene.stage.sites)):
         proxy.forget_marks()
+        proxy.halves_messages = 0
 
 
 @fault(2)

@@ -11,7 +11,6 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -24,7 +23,7 @@ from tests.deadline import Deadline
 from tests.exactly_once import Delivery, SentLog, position_of
 from tests.servers import RedisServer
 from tests.sites import CONFIG, Site, app_for
-from tests.web_servers import GTHREAD_THREADS, KINDS, WebServer, environment, http
+from tests.web_servers import KINDS, WebServer, environment
 
 from .naive import NaiveSubscriber, stored
 from .proxy import Proxy
@@ -130,11 +129,7 @@ class Stage:
 
     def _warm_up(self, site: StageSite) -> None:
         """For what a process makes once and keeps: threads, the log's connection, scripts."""
-        if site.kind.name == "gunicorn-gthread":
-            # All of its threads: it makes them as they are needed, and keeps them.
-            with ThreadPoolExecutor(GTHREAD_THREADS) as requests:
-                url = f"{site.server.url}/together/{GTHREAD_THREADS}"
-                list(requests.map(http.get, [url] * GTHREAD_THREADS))
+        site.make_all_threads()
         for n in range(39):
             site.browser(f"warm up {n}")
         for browser in site._browsers:
