@@ -40,8 +40,10 @@ class Client:
 
     world: World
     writes_at_once: bool = False
-    # What a write at once left over.
-    rest: bytes = b""
+    # A write of its that is under way, and whether the response ends with it.
+    is_writing: bool = False
+    unread: bytes = b""
+    is_last: bool = False
     replay: int | str = 0
     cursor: str | None = None
     subscriber: Subscriber | None = None
@@ -76,40 +78,50 @@ class Client:
         if self.subscriber is not None:
             self.world.hub.remove(self.subscriber, CloseReason.DISCONNECT, self.world.now)
             self.subscriber = None
-            self.rest = b""
+            self.is_writing, self.unread, self.is_last = False, b"", False
 
     def wake(self) -> None:
-        if self.writes_at_once and not self.rest:
+        if self.writes_at_once and not self.is_writing:
             while self.subscriber is not None and self._take():
                 pass
 
     def write(self, data: bytes) -> bool:
         assert self.subscriber is None or self.subscriber.writing_since is None
-        if self.world.is_blocking:
-            self.rest = data
-            return False
-        self._read(data)
-        return True
+        return self._write(data)
 
     def take(self) -> None:
         """What a client reads, after which its writer goes on."""
-        data, self.rest = self.rest, b""
-        self._read(data)
+        self._written()
         if self.writes_at_once:
             self.wake()
         elif self.subscriber is not None:
             self._take()
 
     def _take(self) -> bool:
-        """Whether there was anything."""
+        """Whether there was anything, and it is written."""
         assert self.subscriber is not None
+        assert not self.is_writing, "asked for more while a write is under way"
         frames, closed = self.world.hub.take(self.subscriber, self.world.now)
-        self._read(b"".join(frames))
-        if closed is not None:
-            was_silent = self.subscriber.start is None
-            self.subscriber = None
+        self.is_last = closed is not None
+        if frames or self.is_last:
+            return self._write(b"".join(frames)) and bool(frames)
+        return False
+
+    def _write(self, data: bytes) -> bool:
+        assert not self.is_writing, "two writes at once"
+        self.is_writing, self.unread = True, data
+        if self.writes_at_once and self.world.is_blocking:
+            return False
+        self._written()
+        return True
+
+    def _written(self) -> None:
+        data, self.is_writing, self.unread = self.unread, False, b""
+        self._read(data)
+        if self.is_last and self.subscriber is not None:
+            closed, was_silent = self.subscriber.closed, self.subscriber.start is None
+            self.subscriber, self.is_last = None, False
             self.is_finished = self.is_finished or (closed is CloseReason.END and was_silent)
-        return bool(frames)
 
     def _read(self, data: bytes) -> None:
         for block in data.removeprefix(b"retry: 1000\n").split(b"\n\n")[:-1]:
@@ -267,6 +279,9 @@ class World:
     def wait(self) -> None:
         self.advance(0.3)
 
+    def wait_for_a_keep_alive(self) -> None:
+        self.advance(16.0)
+
     def new_client(self) -> None:
         self._new_client()
 
@@ -334,7 +349,7 @@ ACTIONS = [
     *["send"] * 4,
     *["hear"] * 3,
     *["run_commands", "issue_reads", "run_read", "receive_read", "take_one", "write_all"] * 3,
-    "write_but_block",
+    *["write_but_block", "wait_for_a_keep_alive"] * 2,
     "connect_listener",
     "connect_listener",
     "drop_listener",

@@ -100,3 +100,20 @@ def test_a_client_that_never_reads_is_let_go_after_write_timeout(
     stuck.wait_for(15, 20)
     assert [len(data) for data in stuck.data] == [1_000_000] * 15
     assert stuck.opens >= 2
+
+
+@pytest.mark.parametrize(("kind", "streams"), [("gunicorn-sync", 1), ("gunicorn-gthread", 40)])
+def test_a_worker_that_has_no_thread_left_warns_once(
+    new_site: Callable[..., Site], room: str, kind: str, streams: int
+):
+    site = new_site(kind, handover=False)
+    others = [site.browser(f"{room} {n}").wait_open() for n in range(streams - 1)]
+
+    assert "take every thread" not in site.server.output
+    site.browser(room).wait_open()
+
+    Deadline(2).until(lambda: "take every thread" in site.server.output)
+    if others:
+        others[0].close()
+        site.browser(room).wait_open(5)
+    assert site.server.output.count("take every thread") == 1

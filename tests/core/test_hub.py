@@ -1,0 +1,255 @@
+"""Those that rest, and newcomers: what the hub lets be written to them past their backlogs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from streamy_redis.core.event import KEEP_ALIVE, OPEN
+from streamy_redis.core.hub import Hub
+from streamy_redis.core.publication import Publication
+from streamy_redis.core.subscriber import CloseReason, Limits, Pacing, State, Subscriber
+from tests.core.redis_model import RedisModel
+
+STREAM = "s"
+LIMITS = Limits(max_backlog=4, max_backlog_bytes=1000, page_events=10, cursor_ttl=600.0)
+PACING = Pacing(retry=1500, keep_alive_interval=15.0, write_timeout=30.0, ends_at=1e9)
+
+
+@dataclass(eq=False)
+class Client:
+    """A response whose writes the test does."""
+
+    writes_at_once: bool = True
+    is_blocked: bool = False
+    written: list[bytes] = field(default_factory=list)
+
+    def wake(self) -> None:
+        pass
+
+    def write(self, data: bytes) -> bool:
+        self.written.append(data)
+        return not self.is_blocked
+
+
+class Process:
+    """One hub, subscribed, and the Redis that it hears."""
+
+    def __init__(self) -> None:
+        self.redis = RedisModel()
+        self.now = 0.0
+        self.hub = Hub(
+            max_subscribers=None,
+            history_ttl=3600.0,
+            cursor_ttl=600.0,
+            check_interval=10.0,
+            check_jitter=0.3,
+            linger=2.0,
+            retry_read=0.5,
+            max_recent=4,
+            max_recent_bytes=1000,
+            max_batch=4,
+            max_batch_bytes=1000,
+        )
+        self.hub.connection_made(self.now)
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+        self.redis.advance(seconds)
+        self.hub.tick(self.now)
+
+    def add(self) -> Subscriber:
+        subscriber = Subscriber(
+            STREAM,
+            Client(),
+            LIMITS,
+            cursor=None,
+            replay=0,
+            event_name=None,
+            pacing=PACING,
+            now=self.now,
+        )
+        assert self.hub.add(subscriber, self.now)
+        if STREAM in self.hub.commands_to_send().subscribe:
+            self.redis.is_subscribed = True
+            self.hub.receive_subscribed(STREAM)
+        return subscriber
+
+    def rest(self) -> Subscriber:
+        """One that has written all it had."""
+        subscriber = self.add()
+        self.read_log()
+        assert self.take(subscriber)
+        assert not self.take(subscriber)
+        assert subscriber.is_resting
+        return subscriber
+
+    def take(self, subscriber: Subscriber) -> list[bytes]:
+        return self.hub.take(subscriber, self.now).frames
+
+    def read_log(self) -> int:
+        """How many pages had to be read."""
+        requests = self.hub.requests_to_send()
+        for request in requests:
+            self.hub.receive_history(request, self.redis.read(request), self.now)
+        return len(requests)
+
+    def send(self, count: int = 1, *, size: int = 0) -> None:
+        for _ in range(count):
+            self.redis.send()
+            frame = self.redis.in_flight.popleft().replace(b"data: ", b"data: " + b"x" * size)
+            publication = Publication.parse(frame)
+            assert publication is not None
+            self.hub.receive_publication(STREAM, publication, self.now)
+
+    def deliver(self) -> None:
+        for data, subscribers in self.hub.deliveries_to_make():
+            blocked = [s for s in subscribers if not s.writer.write(data)]
+            self.hub.block(blocked, self.now)
+
+
+@pytest.fixture
+def process() -> Process:
+    return Process()
+
+
+def client_of(subscriber: Subscriber) -> Client:
+    assert isinstance(subscriber.writer, Client)
+    return subscriber.writer
+
+
+# -- keep-alives ----------------------------------------------------------------------------------
+
+
+def test_nothing_is_written_past_a_keep_alive_that_is_under_way(process: Process):
+    subscriber = process.rest()
+    process.advance(15.0)
+    assert process.take(subscriber) == [KEEP_ALIVE]
+
+    process.send()
+    process.deliver()
+
+    assert client_of(subscriber).written == []
+    assert b"data: 00000001\n" in process.take(subscriber)[0]
+
+
+def test_nothing_is_written_past_a_keep_alive_that_waits_to_be_taken(process: Process):
+    subscriber = process.rest()
+    process.advance(15.0)
+
+    process.send()
+    process.deliver()
+
+    assert client_of(subscriber).written == []
+    keep_alive, event = process.take(subscriber)
+    assert (keep_alive, b"data: 00000001\n" in event) == (KEEP_ALIVE, True)
+
+
+def test_rests_again_when_the_keep_alive_is_written(process: Process):
+    subscriber = process.rest()
+    process.advance(15.0)
+    process.take(subscriber)
+    assert not process.take(subscriber)
+
+    process.send()
+    process.deliver()
+
+    assert subscriber.is_resting
+    assert b"data: 00000001\n" in client_of(subscriber).written[0]
+
+
+# -- batches --------------------------------------------------------------------------------------
+
+
+def test_who_does_not_take_a_batch_larger_than_a_backlog_overflows(process: Process):
+    resting = [process.rest() for _ in range(3)]
+
+    process.send(LIMITS.max_backlog)
+    assert [s.state for s in resting] == [State.LIVE] * 3
+    process.send()
+
+    assert [s.closed for s in resting] == [CloseReason.OVERFLOW] * 3
+    assert not process.hub.deliveries_to_make()
+
+
+def test_who_does_not_take_a_batch_of_more_bytes_than_a_backlog_overflows(process: Process):
+    resting = [process.rest() for _ in range(3)]
+
+    process.send(3, size=LIMITS.max_backlog_bytes // 2)
+
+    assert [s.closed for s in resting] == [CloseReason.OVERFLOW] * 3
+
+
+def test_who_takes_in_time_gets_all_of_a_batch_larger_than_a_backlog(process: Process):
+    subscriber, other = process.rest(), process.rest()
+
+    process.send(LIMITS.max_backlog)
+    taken = process.take(subscriber)
+    process.send(LIMITS.max_backlog)
+
+    taken += process.take(subscriber)
+    sent = [b"data: %08x\n" % n for n in range(1, 2 * LIMITS.max_backlog + 1)]
+    assert all(data in frame for data, frame in zip(sent, taken, strict=True))
+    assert other.closed is CloseReason.OVERFLOW
+
+
+def test_who_blocks_in_a_batch_has_the_next_ones_bounded(process: Process):
+    stuck, quick = process.rest(), process.rest()
+    client_of(stuck).is_blocked = True
+
+    for _ in range(LIMITS.max_backlog + 2):
+        process.send()
+        process.deliver()
+
+    assert len(client_of(stuck).written) == 1
+    assert stuck.closed is CloseReason.OVERFLOW
+    assert len(client_of(quick).written) == LIMITS.max_backlog + 2
+
+
+# -- newcomers ------------------------------------------------------------------------------------
+
+
+def test_a_newcomer_joins_without_a_read_where_the_feed_was_just_confirmed(process: Process):
+    process.rest()
+    process.advance(5.0)
+    process.send()
+    process.deliver()
+    process.advance(0.9)
+
+    newcomer = process.add()
+
+    assert newcomer.state is State.LIVE
+    assert process.read_log() == 0
+    assert f"event: {OPEN}\n".encode() in b"".join(process.take(newcomer))
+    assert newcomer.start == process.redis.newest
+
+
+def test_a_newcomer_reads_a_page_where_the_feed_was_confirmed_long_ago(process: Process):
+    process.rest()
+    process.send()
+    process.deliver()
+    process.advance(1.1)
+
+    newcomer = process.add()
+
+    assert newcomer.state is State.WAITING
+    assert process.read_log() == 1
+    assert newcomer.state is State.LIVE
+
+
+def test_a_newcomer_begins_where_the_log_stands_although_the_feed_missed_its_deletion(
+    process: Process,
+):
+    process.rest()
+    process.send()
+    process.deliver()
+    process.redis.flush()
+    process.advance(1.1)
+
+    newcomer = process.add()
+    process.read_log()
+
+    assert newcomer.start is not None
+    assert newcomer.start.is_start
+    assert newcomer.start.epoch > 1_800_000_000_000_000
