@@ -7,7 +7,12 @@ import selectors
 import socket
 import struct
 import threading
+import time
 import urllib.parse
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.deadline import Deadline
 
 __all__ = ["BlackHole", "RudeClient", "TricklingClient", "may_vanish"]
 
@@ -99,6 +104,43 @@ class RudeClient:
             assert chunk, self.received
             self.received += chunk
         return self
+
+    @property
+    def unread(self) -> int:
+        """Bytes in the sockets of both ends that it hasn't read."""
+        ours = f":{self.socket.getsockname()[1]:04X}"
+        count = 0
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            _, here, there, _, queues, *_ = line.split()
+            sent, received = (int(queue, 16) for queue in queues.split(":"))
+            count += received if here.endswith(ours) else 0
+            count += sent if there.endswith(ours) else 0
+        return count
+
+    def fill(self, send: Callable[[str], object], size: int = 100_000) -> RudeClient:
+        """Read nothing, and let events be sent until one doesn't fit: that, and no more, is left.
+
+        Args:
+            send: what sends an event to it and to nobody else.
+        """
+        before = self.unread
+        for count in range(1, 200):
+            send("x" * size)
+            # What is not yet acknowledged counts twice for a moment, so all of it is counted.
+            if not self._holds(before + count * size):
+                assert self.unread > 5 * size, "it came"
+                return self
+        raise AssertionError("more fits than was sent")
+
+    def _holds(self, count: int) -> bool:
+        """Whether so many bytes come into the sockets, with some time to do so."""
+        deadline = Deadline(0.5)
+        while self.unread < count:
+            if not deadline.left:
+                return False
+            # Nothing tells when more has come.
+            time.sleep(0.005)
+        return True
 
     def reset(self) -> None:
         """Leave with RST."""
