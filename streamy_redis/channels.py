@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+import redis
+
 from .core.hub import Commands
 from .core.publication import Publication
 from .keys import Keys
@@ -40,24 +42,31 @@ class ChannelTable:
             packed.append(("SUBSCRIBE", channel))
         return packed
 
-    def read(self, reply: object) -> Message | None:
-        """The message in a reply; None for a pong, an UNSUBSCRIBE, or what is none of ours."""
-        if not isinstance(reply, list) or len(reply) != 3:
-            return None
-        kind, channel, payload = reply
-        stream_id = self._stream_ids.get(channel)
-        if stream_id is None:
-            return None
-        if kind == b"subscribe":
-            self.refusal = None
-            return stream_id, None
-        publication = Publication.parse(payload) if kind == b"message" else None
-        if publication is None and kind == b"message":
-            self.skip_foreign(f"message on the channel of {stream_id!r}")
-        return (stream_id, publication) if publication else None
+    def read(self, replies: list[object]) -> list[Message]:
+        """The messages in replies, without pongs, UNSUBSCRIBEs, and what is none of ours."""
+        messages: list[Message] = []
+        for reply in replies:
+            if not isinstance(reply, list) or len(reply) != 3:
+                if isinstance(reply, redis.ResponseError):
+                    self._refuse(reply)
+                continue
+            kind, channel, payload = reply
+            stream_id = self._stream_ids.get(channel)
+            if stream_id is None:
+                continue
+            if kind == b"message":
+                publication = Publication.parse(payload)
+                if publication is None:
+                    self.skip_foreign(f"message on the channel of {stream_id!r}")
+                else:
+                    messages.append((stream_id, publication))
+            elif kind == b"subscribe":
+                self.refusal = None
+                messages.append((stream_id, None))
+        return messages
 
-    def refused(self, error: Exception) -> None:
-        """Redis refused a command. The hub asks again; the other channels go on."""
+    def _refuse(self, error: Exception) -> None:
+        # The hub asks again; the other channels go on.
         self.refusal = error
         if not self._has_seen_refusal:
             self._has_seen_refusal = True

@@ -28,20 +28,19 @@ from ..config import (
 )
 from ..connections import async_listener_connection
 from ..core.history import HistoryPage, HistoryRequest
-from ..core.hub import Commands
-from ..core.publication import Publication
+from ..core.hub import Commands, Delivery
 from ..core.subscriber import CloseReason, Outgoing, Subscriber
 from ..keys import Keys
 from ..server import ServerWatch
 from .history import HistoryReader
-from .writer import TaskWriter
+from .wire import Wire, open_wire
+from .writer import TaskWriter, new_writer
 
 __all__ = ["Listener"]
 
 _log = logging.getLogger("streamy_redis.listener")
 
-# Messages handled, and pages read, before others get their turn.
-_BATCH = 100
+# Pages read before others get their turn.
 _REQUESTS = 32
 
 
@@ -59,8 +58,6 @@ class Listener:
         self._has_requests = anyio.Event()
         # While connected.
         self._channels: _Channels | None = None
-        # A drain is scheduled for the end of this turn of the loop.
-        self._is_draining = False
         self._is_flushing = False
         # Why the connection was lost; None while it works.
         self._lost: Exception | None = None
@@ -158,15 +155,8 @@ class Listener:
             self._hub.tick(now)
             self.drain()
 
-    def _drain_soon(self) -> None:
-        """Drains when all that has arrived is heard, so that each client is written to once."""
-        if not self._is_draining:
-            self._is_draining = True
-            asyncio.get_running_loop().call_soon(self.drain)
-
     def drain(self) -> None:
         """Passes on what the hub has decided."""
-        self._is_draining = False
         # A write that comes back here finds that the rest is seen to already.
         while self._hub.has_writes and not self._is_flushing:
             self._is_flushing = True
@@ -177,7 +167,7 @@ class Listener:
         if self._hub.has_requests:
             self._has_requests.set()
         if self._hub.has_commands and self._channels is not None:
-            self._channels.wake()
+            self._channels.send(self._hub.commands_to_send())
 
     def _flush(self) -> None:
         deliveries = self._hub.deliveries_to_make()
@@ -187,16 +177,21 @@ class Listener:
             blocked = [s for s in resting if not s.writer.write(data)]
             if blocked:
                 self._hub.block(blocked, time.monotonic())
-            if isinstance(resting[0].writer, TaskWriter):
-                asyncio.get_running_loop().call_soon(self._find_the_late, resting)
+        if deliveries and new_writer is TaskWriter:
+            asyncio.get_running_loop().call_soon(self._find_the_late, deliveries)
         for subscriber in subscribers:
             subscriber.writer.wake()
         for stream_id, reason in ends:
             _log.debug("a response of %r ended: %s", stream_id, reason)
 
-    def _find_the_late(self, subscribers: list[Subscriber]) -> None:
+    def _find_the_late(self, deliveries: list[Delivery]) -> None:
         """Their tasks have had their turn: who still writes has a slow client."""
-        late = [s for s in subscribers if isinstance(s.writer, TaskWriter) and s.writer.is_late]
+        late = [
+            subscriber
+            for _, resting in deliveries
+            for subscriber in resting
+            if isinstance(subscriber.writer, TaskWriter) and subscriber.writer.is_late
+        ]
         if late:
             self._hub.block(late, time.monotonic())
 
@@ -239,7 +234,7 @@ class Listener:
     async def _listen(self) -> None:
         shortest, longest = RECONNECT_INTERVAL
         while True:
-            channels = _Channels(self._pool, self._table)
+            channels = _Channels(self._pool, self._table, self._hear)
             try:
                 with anyio.fail_after(READ_TIMEOUT):
                     await channels.connect()
@@ -258,9 +253,10 @@ class Listener:
         """Hears the channels until the connection is lost."""
         self._channels = channels
         self._hub.connection_made(time.monotonic())
+        self.drain()
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._command, channels)
-            tasks.start_soon(self._hear, channels)
+            tasks.start_soon(channels.serve)
+            tasks.start_soon(channels.watch)
 
     def _find(self) -> None:
         """Something was heard on the connection: it works."""
@@ -274,78 +270,70 @@ class Listener:
             self._lost = error
             _log.warning("the Pub/Sub connection is lost and will be made anew: %s", error)
 
-    async def _command(self, channels: _Channels) -> None:
-        while True:
-            await channels.send(self._hub.commands_to_send())
-            await channels.wait()
-            await channels.watch()
-
-    async def _hear(self, channels: _Channels) -> None:
-        while True:
-            for _ in range(_BATCH):
-                message = await channels.receive()
-                if message is not None:
-                    self._receive(*message)
-            # A full buffer is read without ever suspending.
-            await asyncio.sleep(0)
-
-    def _receive(self, stream_id: str, publication: Publication | None) -> None:
+    def _hear(self, messages: list[Message]) -> None:
         self._find()
-        if publication is None:
-            self._hub.receive_subscribed(stream_id)
-        else:
-            self._hub.receive_publication(stream_id, publication, time.monotonic())
-        self._drain_soon()
+        now = time.monotonic()
+        for stream_id, publication in messages:
+            if publication is None:
+                self._hub.receive_subscribed(stream_id)
+            else:
+                self._hub.receive_publication(stream_id, publication, now)
+        self.drain()
 
 
 class _Channels:
-    """One Pub/Sub connection: one task sends on it, one receives."""
+    """One Pub/Sub connection.
 
-    def __init__(self, pool: redis.asyncio.ConnectionPool, table: ChannelTable) -> None:
+    Args:
+        hear: called with the messages that have come together.
+    """
+
+    def __init__(
+        self,
+        pool: redis.asyncio.ConnectionPool,
+        table: ChannelTable,
+        hear: Callable[[list[Message]], None],
+    ) -> None:
         self._connection = async_listener_connection(pool)
         self._table = table
-        self._woken = anyio.Event()
+        self._hear = hear
+        self._wire: Wire | None = None
         self._heard_at = 0.0
         self._has_pinged = False
 
     async def connect(self) -> None:
         await self._connection.connect()
+        self._wire = open_wire(self._connection, self._receive)
         self._heard_at = time.monotonic()
 
     async def close(self) -> None:
         await self._connection.disconnect(nowait=True)
 
-    def wake(self) -> None:
-        """Lets wait() return."""
-        self._woken.set()
-
-    async def send(self, commands: Commands) -> None:
+    def send(self, commands: Commands) -> None:
         """Subscribes and unsubscribes; the acknowledgements come as messages."""
         packed = self._table.pack(commands)
         if packed:
-            await self._send(*packed)
+            self._send(*packed)
 
-    async def wait(self) -> None:
-        """Waits for a wake-up, or the next look at the silence."""
-        with anyio.move_on_after(PONG_TIMEOUT / 2):
-            await self._woken.wait()
-        self._woken = anyio.Event()
+    def _send(self, *commands: tuple[str, ...]) -> None:
+        assert self._wire is not None
+        self._wire.send(self._connection.pack_commands(commands))
 
-    async def receive(self) -> Message | None:
-        """What arrives next, if it is anything to us.
+    async def serve(self) -> None:
+        """Hears what comes.
 
         Raises:
-            redis.ConnectionError: the connection is lost.
+            redis.ConnectionError, OSError: the connection is lost.
         """
-        try:
-            reply = await self._connection.read_response(disconnect_on_error=False)
-        except redis.ResponseError as exc:
-            self._table.refused(exc)
-            return None
-        finally:
-            self._heard_at = time.monotonic()
-            self._has_pinged = False
-        return self._table.read(reply)
+        assert self._wire is not None
+        await self._wire.serve()
+
+    def _receive(self, replies: list[object]) -> None:
+        self._heard_at = time.monotonic()
+        self._has_pinged = False
+        messages = self._table.read(replies)
+        if messages:
+            self._hear(messages)
 
     async def watch(self) -> None:
         """Asks after a silence.
@@ -353,14 +341,11 @@ class _Channels:
         Raises:
             redis.TimeoutError: it was asked, and is silent still.
         """
-        silence = time.monotonic() - self._heard_at
-        if silence > PING_INTERVAL + PONG_TIMEOUT:
-            raise redis.TimeoutError(f"no answer to PING for {PONG_TIMEOUT} s")
-        if silence > PING_INTERVAL and not self._has_pinged:
-            self._has_pinged = True
-            await self._send(("PING",))
-
-    async def _send(self, *commands: tuple[str, ...]) -> None:
-        packed = self._connection.pack_commands(commands)
-        with anyio.fail_after(READ_TIMEOUT):
-            await self._connection.send_packed_command(packed, check_health=False)
+        while True:
+            await anyio.sleep(PONG_TIMEOUT / 2)
+            silence = time.monotonic() - self._heard_at
+            if silence > PING_INTERVAL + PONG_TIMEOUT:
+                raise redis.TimeoutError(f"no answer to PING for {PONG_TIMEOUT} s")
+            if silence > PING_INTERVAL and not self._has_pinged:
+                self._has_pinged = True
+                self._send(("PING",))

@@ -40,11 +40,8 @@ class Commands(NamedTuple):
     unsubscribe: list[str]
 
 
-class Delivery(NamedTuple):
-    """The same bytes for many subscribers, all of which rest."""
-
-    data: bytes
-    subscribers: list[Subscriber]
+# The same bytes for many subscribers, all of which rest.
+Delivery = tuple[bytes, list[Subscriber]]
 
 
 class _Feed:
@@ -55,7 +52,7 @@ class _Feed:
         "batch",
         "batch_bytes",
         "before_recent",
-        "check_at",
+        "check_after",
         "confirmed_at",
         "delivered_at",
         "expires_at",
@@ -73,8 +70,10 @@ class _Feed:
         "stream_id",
     )
 
-    def __init__(self, stream_id: str, now: float) -> None:
+    def __init__(self, stream_id: str, now: float, *, check_after: float) -> None:
         self.stream_id = stream_id
+        # Seconds without a confirmation of its position until the log is compared.
+        self.check_after = check_after
         # Between the acknowledgement of SUBSCRIBE and the loss of the connection.
         self.is_subscribed = False
         self.asked_at = now
@@ -103,13 +102,12 @@ class _Feed:
         # itself if it stays that.
         self.confirmed_at = now
         self.expires_at: float | None = None
-        self.check_at = now
         self.is_checking = False
         self.idle_since = now
 
     @property
     def is_empty(self) -> bool:
-        return not self.live and not self.resting and not self.replaying
+        return not (self.resting or self.live or self.replaying)
 
     def can_be_joined(self, now: float) -> bool:
         """Whether a newcomer can stand where it stands without a look at the log."""
@@ -233,8 +231,7 @@ class Hub:
             return False
         feed = self._feeds.get(subscriber.stream_id)
         if feed is None:
-            feed = self._feeds[subscriber.stream_id] = _Feed(subscriber.stream_id, now)
-            self._check_later(feed, now)
+            feed = self._new_feed(subscriber.stream_id, now)
             if self._is_connected:
                 self._ask_to_subscribe(feed, now)
         feed.replaying[subscriber] = None
@@ -248,6 +245,13 @@ class Hub:
             self._read(feed, subscriber)
         self._look_at(subscriber, now)
         return True
+
+    def _new_feed(self, stream_id: str, now: float) -> _Feed:
+        # Spread by what is at hand, so that the core needs no dice.
+        spread = (hash(stream_id) + next(self._order)) % 997 / 997
+        check_after = self._check_interval * (1 - self._check_jitter * (0.3 + 0.7 * spread))
+        feed = self._feeds[stream_id] = _Feed(stream_id, now, check_after=check_after)
+        return feed
 
     def remove(self, subscriber: Subscriber, reason: CloseReason, now: float) -> None:
         """Ends a subscriber, for the reason that it has already or else this one."""
@@ -389,9 +393,9 @@ class Hub:
         feed.has_ended = publication.is_end
         feed.confirmed_at = now
         feed.expires_at = now + self._history_ttl
-        self._check_later(feed, now)
         self._deliver(feed, publication, now)
-        self._join_those_that_wait(feed, now)
+        if feed.replaying:
+            self._join_those_that_wait(feed, now)
 
     def _across_lives(
         self, feed: _Feed, current: Position, position: Position, now: float
@@ -573,7 +577,6 @@ class Hub:
         feed.forget_recent()
         feed.confirmed_at = now
         feed.expires_at = expires_at
-        self._check_later(feed, now)
         for subscriber in movers:
             self._read_on(feed, subscriber)
 
@@ -592,7 +595,6 @@ class Hub:
 
     def _receive_check(self, feed: _Feed, page: HistoryPage, now: float) -> None:
         feed.is_checking = False
-        self._check_later(feed, now)
         if self._feeds.get(feed.stream_id) is not feed or feed.position is None:
             return
         if page.top == feed.position:
@@ -614,11 +616,6 @@ class Hub:
         if position.is_start:
             return now - feed.confirmed_at < self._cursor_ttl
         return self._has_expired(feed, now)
-
-    def _check_later(self, feed: _Feed, now: float) -> None:
-        # Spread by what is at hand, so that the core needs no dice.
-        spread = (hash(feed.stream_id) + next(self._order)) % 997 / 997
-        feed.check_at = now + self._check_interval * (1 - self._check_jitter * (0.3 + 0.7 * spread))
 
     # Reads
 
@@ -649,8 +646,10 @@ class Hub:
             if feed.is_empty:
                 self._forget_idle(feed, now)
             elif feed.is_subscribed:
-                self._check(feed, now)
-                self._hurry_those_that_wait(feed, now)
+                if now - feed.confirmed_at >= feed.check_after:
+                    self._check(feed)
+                if feed.replaying:
+                    self._hurry_those_that_wait(feed, now)
             elif self._is_connected and now - feed.asked_at >= _SUBSCRIBE_TIMEOUT:
                 # Redis refused it, or its answer was lost.
                 self._ask_to_subscribe(feed, now)
@@ -699,8 +698,8 @@ class Hub:
         elif self._is_connected:
             self._unsubscribe[feed.stream_id] = None
 
-    def _check(self, feed: _Feed, now: float) -> None:
-        if now >= feed.check_at and (feed.live or feed.resting) and not feed.is_checking:
+    def _check(self, feed: _Feed) -> None:
+        if (feed.live or feed.resting) and not feed.is_checking:
             assert feed.position is not None
             feed.is_checking = True
             self._ask(HistoryRequest.after(feed.stream_id, feed.position, limit=0), feed)
@@ -752,12 +751,13 @@ class Hub:
         feeds, self._deliveries = self._deliveries, {}
         deliveries = []
         for feed in feeds:
-            publications = feed.forget_batch()
-            if not publications:
-                continue
-            for name, group in feed.resting.items():
-                data = b"".join([publication.named(name) for publication in publications])
-                deliveries.append(Delivery(data, list(group)))
+            batch = feed.forget_batch()
+            for name, group in feed.resting.items() if batch else ():
+                if len(batch) == 1:
+                    data = batch[0].named(name)
+                else:
+                    data = b"".join([publication.named(name) for publication in batch])
+                deliveries.append((data, list(group)))
         return deliveries
 
     def subscribers_to_flush(self) -> Iterable[Subscriber]:

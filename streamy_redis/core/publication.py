@@ -80,17 +80,18 @@ class Publication:
         self.position = position
         self.is_end = is_end
         # The frame with the name that a get_stream gave to unnamed events, by that name.
-        self._named: dict[str, bytes] = {}
+        self._named: dict[str, bytes] | None = None
 
     @classmethod
     def parse(cls, payload: bytes) -> Publication | None:
         """The publication in a message or log entry, or None if this is none of ours."""
         # One block, whole: a blank line inside would smuggle in a second one, and CR ends a line.
-        if payload.find(b"\n\n") != len(payload) - 2 or b"\r" in payload:
+        if payload.find(b"\n\n") != len(payload) - 2 or payload.find(b"\r") >= 0:
             return None
         match = _ID_LINE.match(payload)
         if match:
-            position = Position(int(match[1]), int(match[2]), match[3].decode())
+            epoch, seq, tag = match.groups()
+            position = Position(int(epoch), int(seq), tag.decode())
             return cls(payload, position, is_end=payload.startswith(_END_LINE, match.end()))
         if payload.startswith(_NO_ID_LINE):
             return cls(payload, None, is_end=False)
@@ -100,6 +101,8 @@ class Publication:
         """The frame, with ``event:`` behind its first line if it was sent without a name."""
         if event_name is None:
             return self.frame
+        if self._named is None:
+            self._named = {}
         frame = self._named.get(event_name)
         if frame is None:
             frame = self._named[event_name] = self._with_name(event_name.encode())

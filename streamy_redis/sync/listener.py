@@ -6,10 +6,8 @@ the first two wait for Redis; the hub is changed under one lock, in which nothin
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import random
-import selectors
 import socket
 import threading
 import time
@@ -34,16 +32,14 @@ from ..keys import Keys
 from ..server import ServerWatch
 from .handover import Sockets, SocketWriter, TakenSocket
 from .history import HistoryReader
+from .wire import Wire, open_wire
 
 __all__ = ["Listener"]
 
 _log = logging.getLogger("streamy_redis.listener")
 
-# Messages handled, and pages read, before others get their turn.
-_BATCH = 1000
+# Pages read before others get their turn.
 _REQUESTS = 32
-# Seconds between two looks for commands where the connection is no socket (memory://).
-_POLL_INTERVAL = 0.02
 
 
 class Listener:
@@ -359,35 +355,24 @@ class _Channels:
     def __init__(self, pool: redis.ConnectionPool, table: ChannelTable) -> None:
         self._connection = listener_connection(pool)
         self._table = table
-        self._waker, self._wakened = socket.socketpair()
-        self._waker.setblocking(False)
-        self._wakened.setblocking(False)
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._wakened, selectors.EVENT_READ)
-        # Where there is one to wait on: memory:// has none.
-        self._socket: socket.socket | None = None
+        self._wire: Wire | None = None
         self._heard_at = 0.0
         self._has_pinged = False
 
     def connect(self) -> None:
         self._connection.connect()
-        # redis-py has no public name for it; without one, receive() polls.
-        connected = getattr(self._connection, "_sock", None)
-        if isinstance(connected, socket.socket):
-            self._socket = connected
-            self._selector.register(connected, selectors.EVENT_READ)
+        self._wire = open_wire(self._connection)
         self._heard_at = time.monotonic()
 
     def close(self) -> None:
-        self._selector.close()
+        if self._wire is not None:
+            self._wire.close()
         self._connection.disconnect()
-        self._waker.close()
-        self._wakened.close()
 
     def wake(self) -> None:
-        """Lets receive() return, from any thread. A full buffer or a closed end wakes as well."""
-        with contextlib.suppress(OSError):
-            self._waker.send(b"\0")
+        """Lets receive() return, from any thread."""
+        if self._wire is not None:
+            self._wire.wake()
 
     def send(self, commands: Commands) -> None:
         """Subscribes and unsubscribes; the acknowledgements come as messages."""
@@ -402,25 +387,10 @@ class _Channels:
             redis.ConnectionError, redis.TimeoutError: the connection is lost, or silent although
                 it was asked.
         """
-        self._wait()
-        messages: list[Message] = []
-        count = 0
-        while count < _BATCH and self._connection.can_read(0):
-            message = self._read()
-            if message is not None:
-                messages.append(message)
-            count += 1
-        self._watch(has_heard=count > 0)
-        return messages
-
-    def _wait(self) -> None:
-        if self._connection.can_read(0):
-            return
-        if self._socket is None:
-            self._connection.can_read(_POLL_INTERVAL)
-        elif self._selector.select(PONG_TIMEOUT / 2):
-            with contextlib.suppress(BlockingIOError):
-                self._wakened.recv(4096)
+        assert self._wire is not None
+        replies = self._wire.receive(PONG_TIMEOUT / 2)
+        self._watch(has_heard=bool(replies))
+        return self._table.read(replies)
 
     def _watch(self, *, has_heard: bool) -> None:
         now = time.monotonic()
@@ -434,10 +404,3 @@ class _Channels:
         if silence > PING_INTERVAL and not self._has_pinged:
             self._has_pinged = True
             self._connection.send_command("PING", check_health=False)
-
-    def _read(self) -> Message | None:
-        try:
-            return self._table.read(self._connection.read_response(disconnect_on_error=False))
-        except redis.ResponseError as exc:
-            self._table.refused(exc)
-            return None

@@ -70,6 +70,26 @@ def test_threads_send_and_receive(url: str):
         assert next(iter(events)).id == event_id
 
 
+# More than one record of TLS holds (16 KB), so that some is at hand when the socket shows nothing.
+MANY = ["x" * 1000] * 100
+
+
+def test_threads_hear_what_comes_in_one_burst(url: str):
+    with StreamManager(url, config=CONFIG) as streams, streams.subscribe("burst") as events:
+        ids = streams.send_events("burst", MANY)
+        assert [event.id for _, event in zip(ids, events, strict=False)] == ids
+
+
+def test_asyncio_hears_what_comes_in_one_burst(url: str):
+    async def main() -> None:
+        manager = AsyncStreamManager(url, config=CONFIG)
+        async with manager as streams, streams.subscribe("other burst") as events:
+            ids = await streams.send_events("other burst", MANY)
+            assert [(await anext(events)).id for _ in ids] == ids
+
+    asyncio.run(main())
+
+
 def test_asyncio_sends_and_receives(url: str):
     async def main() -> None:
         manager = AsyncStreamManager(url, config=CONFIG)

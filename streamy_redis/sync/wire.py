@@ -1,0 +1,112 @@
+"""The wire: what Redis says on the Pub/Sub connection, read in pieces as large as they come.
+
+One thread reads; any may wake it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+from typing import Protocol
+
+import redis
+
+from ..replies import new_replies
+
+__all__ = ["Wire", "open_wire"]
+
+# A record of TLS (16 KB) fits, so that nothing is at hand that the socket doesn't show.
+_PIECE = 65536
+# Seconds between two looks for commands where the connection is no socket (memory://).
+_POLL_INTERVAL = 0.02
+
+
+class Wire(Protocol):
+    """One connected connection."""
+
+    def receive(self, timeout: float) -> list[object]:
+        """What has come, maybe nothing: waits for it, for wake(), or so many seconds.
+
+        Raises:
+            redis.ConnectionError, OSError: the connection is lost.
+        """
+
+    def wake(self) -> None:
+        """Lets receive() return, from any thread."""
+
+    def close(self) -> None:
+        """Gives up what it has made; the connection is its owner's."""
+
+
+def open_wire(connection: redis.Connection) -> Wire:
+    """The wire of a connected connection: its socket, for which redis-py has no public name."""
+    connected = getattr(connection, "_sock", None)
+    if isinstance(connected, socket.socket):
+        return _SocketWire(connected)
+    return _EmbeddedWire(connection)
+
+
+class _SocketWire:
+    """TCP, TLS or a unix socket."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+        self._replies = new_replies()
+        self._waker, self._wakened = socket.socketpair()
+        self._waker.setblocking(False)
+        self._wakened.setblocking(False)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._wakened, selectors.EVENT_READ)
+        self._selector.register(connected, selectors.EVENT_READ)
+
+    def receive(self, timeout: float) -> list[object]:
+        replies: list[object] = []
+        for key, _ in self._selector.select(timeout):
+            if key.fileobj is self._socket:
+                replies = self._read()
+            else:
+                self._wakened.recv(4096)
+        return replies
+
+    def _read(self) -> list[object]:
+        piece = self._socket.recv(_PIECE)
+        if not piece:
+            raise redis.ConnectionError("Redis closed the connection")
+        self._replies.feed(piece)
+        gets = self._replies.gets
+        replies = []
+        while (reply := gets()) is not False:
+            replies.append(reply)
+        return replies
+
+    def wake(self) -> None:
+        # A full buffer or a closed end wakes as well.
+        with contextlib.suppress(OSError):
+            self._waker.send(b"\0")
+
+    def close(self) -> None:
+        self._selector.close()
+        self._waker.close()
+        self._wakened.close()
+
+
+class _EmbeddedWire:
+    """memory://, which has no socket to wait on."""
+
+    def __init__(self, connection: redis.Connection) -> None:
+        self._connection = connection
+
+    def receive(self, timeout: float) -> list[object]:
+        replies = []
+        self._connection.can_read(min(timeout, _POLL_INTERVAL))
+        while self._connection.can_read(0):
+            replies.append(self._connection.read_response(disconnect_on_error=False))
+        return replies
+
+    def wake(self) -> None:
+        # It looks soon enough.
+        pass
+
+    def close(self) -> None:
+        pass
