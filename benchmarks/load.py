@@ -1,6 +1,8 @@
 """The load client: many open responses in one process, without a thread or a task for any.
 
-It has to be cheaper than any server: epoll, one buffer for all, and two searches a read.
+It has to be cheaper than any server: epoll, one buffer for all, and two searches a read. After
+each look it rests a moment: a reader that waits for every write is woken by every write, at the
+expense of the server that writes, as no client on another machine would be.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ _MOST_WAITING = 64
 # Seconds between two groups of requests to a server that is silent until its first event, and
 # the requests in each.
 _SILENT_INTERVAL, _SILENT_GROUP = 0.02, 8
+# Seconds of rest between two looks; what latencies may be too long by.
+_REST = 0.0005
 # Where struct tcp_info has tcpi_data_segs_in: on loopback a segment is a write of the server's.
 _TCP_INFO_SIZE, _DATA_SEGMENTS = 192, 152
 
@@ -129,11 +133,12 @@ class Load:
         while True:
             if self._to_open:
                 self._open_some()
-            for fd, _ in self._epoll.poll(0.002 if self._to_open else 1.0):
+            for fd, _ in self._epoll.poll(0.002 if self._to_open else 1.0, maxevents=8192):
                 if fd != self._pipe.fileno():
                     self._read(fd)
                 elif not serve(self, self._pipe):
                     return
+            time.sleep(_REST)
 
     def open(self, ask: Ask, stream_ids: Sequence[str]) -> None:
         """Begins to open a response for each name."""
