@@ -1,21 +1,26 @@
-"""Processes that the tests start, and that never outlive them."""
+"""Processes that the tests start, and their folders: neither outlives the tests."""
 
 from __future__ import annotations
 
 import atexit
 import concurrent.futures
 import contextlib
+import fcntl
+import functools
 import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
-__all__ = ["Child"]
+__all__ = ["Child", "new_folder", "remove_left_folders"]
+
+_PREFIX = "streamy-tests-"
 
 _alive: weakref.WeakSet[Child] = weakref.WeakSet()
 # setpriv's signal is sent when the thread that started the process ends: so one that never does.
@@ -98,7 +103,48 @@ class Child:
         _alive.discard(self)
 
 
+def new_folder(name: str) -> Path:
+    """An empty folder, which is removed when this process exits.
+
+    Where it had no time to, that is done by remove_left_folders().
+    """
+    return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=_own_folder()))
+
+
+@functools.cache
+def _own_folder() -> Path:
+    remove_left_folders()
+    made = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}"))
+    # Held as long as this process lives; nobody sees the folder before.
+    fcntl.flock(os.open(made, os.O_RDONLY), fcntl.LOCK_EX)
+    return made.rename(made.with_name(made.name.removeprefix(".")))
+
+
+def remove_left_folders() -> None:
+    """Those of processes that are gone: killed, or workers of an interrupted pytest-xdist."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            _remove_if_left(folder)
+
+
+def _remove_if_left(folder: Path) -> None:
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder)
+    finally:
+        os.close(held)
+
+
+_pid = os.getpid()
+
+
 @atexit.register
-def _stop_all() -> None:
+def _clean_up() -> None:
+    # A process forked off by a test has copies of all of it.
+    if os.getpid() != _pid:
+        return
     for child in list(_alive):
         child.stop()
+    if _own_folder.cache_info().currsize:
+        shutil.rmtree(_own_folder(), ignore_errors=True)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import redis
 
+from .child import remove_left_folders
 from .servers import RedisServer, installed_binary
 from .sites import CONFIG, Site, app_for
 from .web_servers import KINDS, WebServer, environment
@@ -21,6 +22,10 @@ FLAVOURS = ("valkey", "redis") if installed_binary() else ("valkey",)
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "real_server: not on memory://")
     config.addinivalue_line("markers", "one_server: on one kind of real server only; slow or heavy")
+
+
+def pytest_unconfigure() -> None:
+    remove_left_folders()
 
 
 class SharedServers:

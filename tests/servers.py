@@ -7,13 +7,12 @@ import os
 import shutil
 import signal
 import socket
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import redis
 
-from .child import Child
+from .child import Child, new_folder
 from .deadline import Deadline
 from .ports import free_port
 
@@ -57,7 +56,7 @@ class RedisServer:
         self.arguments = arguments
         self.port = port or free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.directory = Path(tempfile.mkdtemp(prefix="streamy-redis-server-"))
+        self.directory = new_folder("redis-server")
         self._child: Child | None = None
 
     def start(self, *more: str, ready: bytes = b"+PONG") -> RedisServer:

@@ -16,6 +16,8 @@ __all__ = ["CONFIG", "Site", "app_for"]
 
 # Short, so that tests are: what is random is random in a narrow band.
 CONFIG = {"retry_interval": (0.05, 0.2), "keep_alive_interval": 0.3}
+# The stream of each site's witness.
+_WITNESSED = "what is written"
 
 
 def app_for(kind: ServerKind) -> str:
@@ -32,6 +34,7 @@ class Site:
         self.prefix = prefix
         self.streams = StreamManager(url, config=StreamConfig(prefix=prefix))
         self._browsers: list[EventSource] = []
+        self._witness: EventSource | None = None
 
     def browser(self, stream_id: str, *, path: str = "events", **kwargs: Any) -> EventSource:
         """An EventSource on a stream; what EventSource doesn't take goes into the query."""
@@ -52,6 +55,17 @@ class Site:
         finally:
             store.close()
 
+    def wait_written(self) -> None:
+        """Until the one worker has written what was sent so far, to all clients that have room."""
+        if self._witness is None:
+            self._witness = self.browser(_WITNESSED).wait_open()
+        # Its listener hears all streams in order, and flushes some clients before others: it
+        # begins the second flush when the first is over.
+        for _ in range(2):
+            count = len(self._witness.messages)
+            self.streams.send_event(_WITNESSED, "x")
+            self._witness.wait_for(count + 1, 20)
+
     def make_all_threads(self) -> None:
         """gthread makes its threads as requests need them, and keeps them: all of one worker's."""
         if self.kind.name == "gunicorn-gthread":
@@ -62,6 +76,7 @@ class Site:
     def leave(self) -> None:
         """Close every browser of the test."""
         browsers, self._browsers = self._browsers, []
+        self._witness = None
         for browser in browsers:
             browser.close()
 

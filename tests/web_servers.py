@@ -6,7 +6,6 @@ import contextlib
 import json
 import signal
 import sys
-import tempfile
 import time
 import urllib.parse
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ import gunicorn.config
 import httpx
 import psutil
 
-from .child import Child
+from .child import Child, new_folder
 from .deadline import Deadline
 from .ports import free_port
 
@@ -157,7 +156,7 @@ class WebServer:
         self.worker_count = workers
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._log = Path(tempfile.mkdtemp(prefix="streamy-web-server-")) / "log"
+        self._log = new_folder("web-server") / "log"
         filled = [part.format(app=app, port=self.port, workers=workers) for part in kind.arguments]
         # The application comes last, where a server wants it.
         self._command = [sys.executable, "-m", *filled[:-1], *arguments, filled[-1]]

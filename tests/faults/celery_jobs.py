@@ -8,6 +8,8 @@ import celery
 
 from streamy_redis import StreamConfig, StreamManager
 
+from .naive import SharedConnection
+
 __all__ = ["app"]
 
 app = celery.Celery("jobs", broker=os.environ["TEST_REDIS_URL"])
@@ -21,6 +23,8 @@ streams = StreamManager(
 )
 # In the process that will fork: what it opens must not become the children's.
 streams.send_event("at import", str(os.getpid()))
+# Open in the process that will fork, and used by all that are forked.
+connection = SharedConnection(os.environ["TEST_REDIS_URL"], os.environ["TEST_PREFIX"])
 
 
 @app.task
@@ -29,3 +33,10 @@ def send(room: str, number: int) -> None:
     data = f"job {number} in {os.getpid()}"
     event_id = streams.send_event(room, data)
     streams.send_event(f"{room} returned", {"id": event_id, "data": data, "pid": os.getpid()})
+
+
+@app.task
+def send_naively(room: str, number: int) -> None:
+    """The same over a connection that its parent had opened."""
+    told = connection.send_some(f"{room} naive", f"job {number}")
+    streams.send_event(f"{room} naively returned", told)

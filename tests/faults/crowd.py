@@ -27,6 +27,8 @@ class CrowdClient:
 
     def __init__(self, port: int, path: str, last_event_id: str = "") -> None:
         self.answers: list[bytearray] = []
+        # How far a response, by its number, was searched for words.
+        self._looked: dict[tuple[int, bytes], int] = {}
         self._port = port
         self._path = path
         self._cursor = last_event_id
@@ -59,9 +61,13 @@ class CrowdClient:
         return [int(answer.split(b" ", 2)[1]) if answer else 0 for answer in self.answers]
 
     def has(self, words: bytes) -> bool:
-        """Whether they are in what came of late."""
+        """Whether they are in the last response; only what is new since the last look is read."""
         answer = self.answers[-1]
-        return answer.find(words, max(0, len(answer) - (3 << 20))) >= 0
+        looked = (len(self.answers), words)
+        if answer.find(words, max(0, self._looked.get(looked, 0) - len(words))) >= 0:
+            return True
+        self._looked[looked] = len(answer)
+        return False
 
     @staticmethod
     def events(answer: bytes) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import signal
@@ -10,6 +11,8 @@ import threading
 import time
 
 from streamy_redis import StreamConfig, StreamEnded, StreamManager
+
+from .naive import FireAndForget, NaiveAsyncSender, SharedConnection
 
 
 def until_the_end(url: str, prefix: str, room: str, name: str) -> None:
@@ -42,6 +45,15 @@ def and_die(url: str, prefix: str, room: str, how: str) -> None:
     os.write(1, f"{event_id} {how}\n".encode())
     if how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
+    os._exit(0)
+
+
+def and_die_naively(url: str, prefix: str, room: str) -> None:
+    """The same with a thread that sends later: what was accepted dies with it."""
+    sender = FireAndForget(url, prefix, room)
+    for n in range(3):
+        sender.send(f"accepted {n}")
+        os.write(1, f"accepted {n}\n".encode())
     os._exit(0)
 
 
@@ -89,6 +101,33 @@ def _child(streams: StreamManager, room: str, n: int) -> None:
     os._exit(0 if received == sent else 1)
 
 
+def while_forking_naively(url: str, prefix: str, room: str) -> None:
+    """Children that send over the connection that they inherited, all at once."""
+    connection = SharedConnection(url, prefix)
+    children = []
+    for n in range(4):
+        pid = os.fork()
+        if pid == 0:
+            signal.alarm(20)
+            for event_id, data in connection.send_some(room, f"child {n}"):
+                os.write(1, f"{event_id} {data}\n".encode())
+            os._exit(0)
+        children.append(pid)
+    for pid in children:
+        os.waitpid(pid, 0)
+
+
+def asyncio_run_naively(url: str, prefix: str, room: str) -> None:
+    """Loop after loop with one client of redis-py's."""
+    sender = NaiveAsyncSender(url, prefix, room)
+    for n in range(10):
+        asyncio.run(sender.send(f"loop {n}"))
+    sender.assert_caught(RuntimeError)
+
+
 if __name__ == "__main__":
-    programs = (until_the_end, end_it, and_die, while_forking)
+    programs = (
+        *(until_the_end, end_it, and_die, and_die_naively),
+        *(while_forking, while_forking_naively, asyncio_run_naively),
+    )
     {program.__name__: program for program in programs}[sys.argv[1]](*sys.argv[2:])

@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+import queue
 import re
 import socket
+import socketserver
 import threading
 import time
+from collections.abc import Iterable, Iterator, Sequence
 
 import h11
 import redis
+import redis.asyncio
 
 from streamy_redis.keys import Keys
-from streamy_redis.scripts import PUBLISH, event_ids, nonces_of, publish_arguments
+from streamy_redis.scripts import PUBLISH, Command, event_ids, nonces_of, publish_arguments
 from tests.browser import EventSource
 from tests.deadline import Deadline
 from tests.event_stream import MessageEvent, events_of
-from tests.exactly_once import Delivery, SentLog
+from tests.exactly_once import Delivery, SentLog, position_of
 
-__all__ = ["ForgetfulBrowser", "NaiveSender", "NaiveSubscriber", "stored"]
+__all__ = [
+    "FireAndForget",
+    "ForgetfulBrowser",
+    "NaiveAsyncSender",
+    "NaivePoller",
+    "NaiveSender",
+    "NaiveSubscriber",
+    "NaiveView",
+    "SharedConnection",
+    "assert_lost",
+    "assert_mixed_up",
+    "stored",
+]
 
 _IS_FRAME = re.compile(rb"id: \d+-\d+-[0-9a-f]{8}\n")
 
@@ -31,13 +47,15 @@ class NaiveSubscriber:
 
     def __init__(self, url: str, channel: str, *, start: str) -> None:
         self.events = [MessageEvent("stream-open", "{}", start)]
+        self._url = url
+        self._name = f"naive-{id(self)}"
         self._channel = channel
         self._stopping = threading.Event()
         self._ready = threading.Event()
         # Whatever restarts it after an error takes a moment; a test may say how long.
         self.may_restart = threading.Event()
         self.may_restart.set()
-        self._redis = redis.Redis.from_url(url)
+        self._redis = redis.Redis.from_url(url, client_name=self._name)
         self._thread = threading.Thread(target=self._run, name="naive", daemon=True)
         self._thread.start()
         assert self._ready.wait(10)
@@ -75,6 +93,23 @@ class NaiveSubscriber:
             return delivery
         raise AssertionError(f"the checker has no teeth: {delivery.verdict()}")
 
+    @contextlib.contextmanager
+    def away(self) -> Iterator[None]:
+        """It loses its connection, and is started again after what happens meanwhile."""
+        self.may_restart.clear()
+        self._lose_connection()
+        with contextlib.closing(redis.Redis.from_url(self._url)) as store:
+            Deadline(5).until(lambda: not self._is_heard_by(store), "it is gone")
+            yield
+            self.may_restart.set()
+            Deadline(5).until(lambda: self._is_heard_by(store), "it is back")
+
+    def _is_heard_by(self, store: redis.Redis) -> bool:
+        """Whether Redis has a subscription of its name."""
+        return any(
+            client["name"] == self._name and client["sub"] == "1" for client in store.client_list()
+        )
+
     @property
     def is_listening(self) -> bool:
         """Whether its loop goes on."""
@@ -89,9 +124,12 @@ class NaiveSubscriber:
 
     def _is_over(self) -> bool:
         # Once isn't enough: redis-py connects again by itself.
+        self._lose_connection()
+        return not self._thread.is_alive()
+
+    def _lose_connection(self) -> None:
         with contextlib.suppress(redis.RedisError, OSError, ValueError, AttributeError):
             self._pubsub.connection._sock.shutdown(socket.SHUT_RDWR)
-        return not self._thread.is_alive()
 
 
 class ForgetfulBrowser(EventSource):
@@ -100,6 +138,24 @@ class ForgetfulBrowser(EventSource):
     def _request(self) -> h11.Request:
         self.last_event_id = ""
         return super()._request()
+
+
+def keys_of(prefix: str, stream_id: str) -> list[str]:
+    return [Keys(prefix).log(stream_id), Keys(prefix).channel(stream_id)]
+
+
+def publishing(keys: list[str], data: str) -> tuple[Command, list[str]]:
+    """The real command for one event, as the first try sends it, and what its id is made of."""
+    nonces = nonces_of(data, 1)
+    arguments = publish_arguments(
+        [f"data: {data}\n\n".encode()],
+        nonces,
+        is_end=False,
+        history_length=20_000,
+        ttl=60,
+        may_repeat=False,
+    )
+    return PUBLISH.by_source(keys, arguments), nonces
 
 
 class NaiveSender:
@@ -112,20 +168,11 @@ class NaiveSender:
         self._port = int(url.rpartition(":")[2].partition("/")[0])
         self._redis = redis.Redis(port=self._port, socket_timeout=1.0)
         self._redis.ping()
-        self._keys = [Keys(prefix).log(stream_id), Keys(prefix).channel(stream_id)]
+        self._keys = keys_of(prefix, stream_id)
         self.sent = SentLog()
 
     def send(self, data: str) -> None:
-        nonces = nonces_of("naive", 1)
-        arguments = publish_arguments(
-            [f"data: {data}\n\n".encode()],
-            nonces,
-            is_end=False,
-            history_length=1000,
-            ttl=60,
-            may_repeat=False,
-        )
-        command = PUBLISH.by_source(self._keys, arguments)
+        command, nonces = publishing(self._keys, data)
         while True:
             with contextlib.suppress(redis.RedisError):
                 _status, position = self._redis.execute_command(*command)
@@ -151,3 +198,175 @@ def stored(store: redis.Redis, log_key: str) -> list[MessageEvent]:
         if b"frame" in fields
         for event in events_of(fields[b"frame"])
     ]
+
+
+class SharedConnection:
+    """One connection for all threads, and for all processes that are forked.
+
+    Without a lock, and without a look at whose process this is.
+    """
+
+    def __init__(self, url: str, prefix: str) -> None:
+        port = int(url.rpartition(":")[2].partition("/")[0])
+        self._connection = redis.Connection(port=port, socket_timeout=1.0)
+        self._connection.connect()
+        self._prefix = prefix
+
+    def send(self, stream_id: str, data: str) -> str:
+        command, nonces = publishing(keys_of(self._prefix, stream_id), data)
+        self._connection.send_command(*command)
+        _status, position = self._connection.read_response()
+        return event_ids(position.decode(), nonces)[0]
+
+    def send_some(self, stream_id: str, name: str, count: int = 50) -> list[tuple[str, str]]:
+        """The ids that were returned, each with its data; until a reply makes no sense."""
+        told: list[tuple[str, str]] = []
+        with contextlib.suppress(redis.RedisError, OSError, ValueError, TypeError, AttributeError):
+            for number in range(count):
+                data = f"{name} {number}"
+                told.append((self.send(stream_id, data), data))
+        return told
+
+    def close(self) -> None:
+        self._connection.disconnect()
+
+
+def assert_mixed_up(told: Iterable[Sequence[str]], seen: list[MessageEvent]) -> None:
+    """Of senders that were told (id, data), some were told what is another's."""
+    log = {event.last_event_id: event.data for event in seen}
+    assert any(log.get(event_id) != data for event_id, data in told), "the checker has no teeth"
+
+
+class FireAndForget:
+    """A daemon thread sends what was put into a queue: send() returns before Redis knows."""
+
+    def __init__(self, url: str, prefix: str, stream_id: str) -> None:
+        self._sender = NaiveSender(url, prefix, stream_id)
+        self._queue: queue.Queue[str] = queue.Queue()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            self._sender.send(self._queue.get())
+
+    def send(self, data: str) -> None:
+        self._queue.put(data)
+
+
+def assert_lost(returned: Iterable[str], seen: list[MessageEvent]) -> None:
+    """Some of what senders believe that they have sent isn't there."""
+    assert set(returned) - {event.data for event in seen}, "the checker has no teeth"
+
+
+class NaiveAsyncSender:
+    """redis-py's own client for asyncio, made once, with as many connections as a manager has."""
+
+    def __init__(self, url: str, prefix: str, stream_id: str) -> None:
+        self._redis = redis.asyncio.Redis.from_url(url, max_connections=3)
+        self._keys = keys_of(prefix, stream_id)
+        self.failed: list[BaseException] = []
+
+    async def send(self, data: str) -> None:
+        command, _ = publishing(self._keys, data)
+        try:
+            await self._redis.execute_command(*command)
+        except (redis.RedisError, RuntimeError, OSError) as error:
+            self.failed.append(error)
+
+    def assert_caught(self, kind: type[BaseException]) -> None:
+        """Sends failed although nothing is wrong with Redis."""
+        assert any(isinstance(error, kind) for error in self.failed), "the test has no teeth"
+
+    async def close(self) -> None:
+        await self._redis.connection_pool.disconnect()
+
+
+class NaivePoller:
+    """Reads a log when it is told to, and takes what is newer than what it had."""
+
+    def __init__(self, store: redis.Redis, log_key: str, *, start: str) -> None:
+        self.events = [MessageEvent("stream-open", "{}", start)]
+        self._store = store
+        self._log_key = log_key
+
+    def poll(self) -> None:
+        newest = position_of(self.events[-1].last_event_id)
+        log = stored(self._store, self._log_key)
+        self.events += [event for event in log if position_of(event.last_event_id) > newest]
+
+    def assert_caught(self, sent: SentLog) -> None:
+        assert Delivery(sent, self.events).missing, "the checker has no teeth"
+
+
+class NaiveView:
+    """A view of the kind that tutorials show, on a server with a thread for each client.
+
+    One listen loop, a queue without a bound for each client, no keep-alive; who has left is
+    noticed when something is written, and its queue stays.
+    """
+
+    def __init__(self, url: str, channel: str) -> None:
+        self.queues: list[queue.Queue[bytes]] = []
+        self._sockets: list[socket.socket] = []
+        self._redis = redis.Redis.from_url(url)
+        self._pubsub = self._redis.pubsub()
+        self._pubsub.subscribe(**{channel: self._take})
+        self._listener = self._pubsub.run_in_thread(sleep_time=0.05, daemon=True)
+        view = self
+
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                with contextlib.suppress(OSError):
+                    view._serve(self.request)
+
+        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        self._server.request_queue_size = 128
+        self.port: int = self._server.server_address[1]
+        self.url = f"http://127.0.0.1:{self.port}/events/naive"
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), name="naive view", daemon=True
+        )
+        self._thread.start()
+
+    def _take(self, message: dict[str, bytes]) -> None:
+        for each in self.queues:
+            each.put(message["data"])
+
+    def _serve(self, client: socket.socket) -> None:
+        events: queue.Queue[bytes] = queue.Queue()
+        self._sockets.append(client)
+        self.queues.append(events)
+        client.recv(65536)
+        client.sendall(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+            b"event: stream-open\ndata: {}\n\n"
+        )
+        while event := events.get():
+            client.sendall(event)
+
+    @property
+    def held(self) -> int:
+        """The bytes that wait for clients; what waits for several counts once."""
+        waiting = {id(event): len(event) for each in self.queues for event in list(each.queue)}
+        return sum(waiting.values())
+
+    def assert_holds_more_than(self, size: int) -> None:
+        Deadline(5).until(lambda: self.held > size, lambda: f"no teeth: it holds {self.held}")
+
+    def assert_leaves_behind(self, count: int) -> None:
+        """The queues of clients that left."""
+        Deadline(5).until(lambda: len(self.queues) >= count, "the test has teeth")
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join(5)
+        for each in self.queues:
+            each.put(b"")
+        for client in self._sockets:
+            with contextlib.suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
+        # Waits for its threads.
+        self._server.server_close()
+        self._listener.stop()
+        self._listener.join(5)
+        self._redis.close()

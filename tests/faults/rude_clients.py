@@ -106,22 +106,31 @@ class RudeClient:
         return self
 
     @property
+    def port(self) -> int:
+        """Its own, by which a server's end is known."""
+        port: int = self.socket.getsockname()[1]
+        return port
+
+    @property
     def unread(self) -> int:
         """Bytes in the sockets of both ends that it hasn't read."""
-        ours = f":{self.socket.getsockname()[1]:04X}"
+        ours = f":{self.port:04X}"
         count = 0
-        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        for line in Path("/proc/net/tcp").read_text().splitlines():
+            if ours not in line:
+                continue
             _, here, there, _, queues, *_ = line.split()
             sent, received = (int(queue, 16) for queue in queues.split(":"))
             count += received if here.endswith(ours) else 0
             count += sent if there.endswith(ours) else 0
         return count
 
-    def fill(self, send: Callable[[str], object], size: int = 100_000) -> RudeClient:
+    def fill(self, send: Callable[[str], object], size: int = 250_000) -> RudeClient:
         """Read nothing, and let events be sent until one doesn't fit: that, and no more, is left.
 
         Args:
-            send: what sends an event to it and to nobody else.
+            send: what sends an event to it and to nobody else. It should return only when the
+                server has written what it can, or a slow server seems to be a full socket.
         """
         before = self.unread
         for count in range(1, 200):

@@ -5,7 +5,9 @@ STREAMY_FAULT_SEED      the dice; printed, so that the order of the faults can b
 
 Scene after scene, each with clients on three servers, senders, and several faults in a row; after
 each fault everybody must be complete in its time, after each scene nothing may be left over.
-Prints what was counted; the exit status is 1 if anything was not as promised.
+Prints what was counted, and each failure at once; the exit status is 1 if anything was not as
+promised. Bystanders' latency counts while Redis can be reached: in faults that take it away, or
+its connections, from a server, it doesn't count for that server.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from .proxy import Fate
 from .rude_clients import RudeClient, TricklingClient
 from .stage import Scene, Stage
 from .test_lost_history import fill_the_memory
+from .test_many_senders import program, record
 from .test_refusals import CAUSES, CUTS_BY_ITSELF
 from .test_storms import stampede
 
@@ -76,6 +79,11 @@ class Figures:
                 self.resets_expected += lost
         self.naive_missing += len(Delivery(scene.sender.sent, scene.naive.events).missing)
 
+    def fail(self, what: str) -> None:
+        """Something was not as promised; said at once, and again at the end."""
+        print(what[:3000], flush=True)
+        self.failures.append(what[:3000])
+
     def _take_client(self, sent: SentLog, browser: EventSource) -> None:
         delivery = Delivery(sent, browser.events)
         self.received += len(browser.messages)
@@ -116,15 +124,26 @@ Fault = Callable[[SoakScene, random.Random], None]
 FAULTS: dict[str, tuple[int, Fault]] = {}
 
 
-def fault(weight: int = 1) -> Callable[[Fault], Fault]:
+def fault(weight: int = 1, *, takes_redis_away: bool = False) -> Callable[[Fault], Fault]:
+    """Registers a fault, which comes up as often as its weight says.
+
+    Args:
+        takes_redis_away: from all servers for a while, wholly or by losing connections.
+    """
+
     def register(function: Fault) -> Fault:
-        FAULTS[function.__name__.replace("_", " ")] = (weight, function)
+        def act(scene: SoakScene, rng: random.Random) -> None:
+            with scene.redis_away() if takes_redis_away else contextlib.nullcontext():
+                function(scene, rng)
+                scene.wait_complete(10)
+
+        FAULTS[function.__name__.replace("_", " ")] = (weight, act)
         return function
 
     return register
 
 
-@fault(3)
+@fault(3, takes_redis_away=True)
 def connections_killed(scene: SoakScene, rng: random.Random) -> None:
     kinds = rng.choice([("pubsub",), ("normal",), ("pubsub", "normal")])
     for _ in range(rng.randint(3, 12)):
@@ -134,7 +153,7 @@ def connections_killed(scene: SoakScene, rng: random.Random) -> None:
         pause(rng.uniform(0.05, 0.6))
 
 
-@fault(2)
+@fault(2, takes_redis_away=True)
 def redis_stopped(scene: SoakScene, rng: random.Random) -> None:
     scene.stage.redis.hang()
     try:
@@ -144,14 +163,14 @@ def redis_stopped(scene: SoakScene, rng: random.Random) -> None:
         scene.stage.redis.go_on()
 
 
-@fault(2)
+@fault(2, takes_redis_away=True)
 def redis_restarted_with_its_data(scene: SoakScene, rng: random.Random) -> None:
     scene.stage.redis.kill()
     pause(rng.choice([0, 0.3, 2, 6]))
     scene.stage.redis.restart()
 
 
-@fault()
+@fault(takes_redis_away=True)
 def redis_restarted_empty(scene: SoakScene, rng: random.Random) -> None:
     def restart() -> None:
         scene.wait_complete(HEALED)
@@ -164,7 +183,7 @@ def redis_restarted_empty(scene: SoakScene, rng: random.Random) -> None:
     scene.beside_losses += 1
 
 
-@fault()
+@fault(takes_redis_away=True)
 def history_lost(scene: SoakScene, rng: random.Random) -> None:
     how = rng.choice(["flush", "delete", "evict"])
     if how == "flush":
@@ -190,33 +209,32 @@ def history_trimmed_under_those_who_are_live(scene: SoakScene, rng: random.Rando
 def one_process_cut_off(scene: SoakScene, rng: random.Random) -> None:
     site = rng.choice(scene.stage.sites)
     seconds = rng.choice([0, 3, 8, 20])
-    if seconds:
-        site.proxy.cut_silently()
-        pause(seconds)
-        site.proxy.let_new_through()
-    else:
-        site.proxy.forget_connections()
-    pause(0.5)
+    with scene.redis_away(site):
+        if seconds:
+            site.proxy.cut_silently()
+            pause(seconds)
+            site.proxy.let_new_through()
+        else:
+            site.proxy.forget_connections()
+        pause(0.5)
+        scene.wait_complete(10)
 
 
 @fault()
 def messages_swallowed(scene: SoakScene, rng: random.Random) -> None:
     site = rng.choice(scene.stage.sites)
-    site.proxy.swallows_messages = True
-    try:
-        scene.burst(5)
-        first = scene.sender.sent.ids[-1]
-        for browser in scene.browsers:
-            browser.wait_for(
-                lambda b: any(e.last_event_id == first for e in b.messages[-5000:]), 10, first
-            )
-    finally:
-        site.proxy.swallows_messages = False
-    # What was swallowed last is noticed by its follower.
-    pause(0.1)
+    with scene.redis_away(site):
+        site.proxy.swallows_messages = True
+        try:
+            scene.burst(5)
+            scene.wait_complete(10)
+        finally:
+            site.proxy.swallows_messages = False
+        # What was swallowed last is noticed by its follower.
+        scene.wait_complete(10)
 
 
-@fault(2)
+@fault(2, takes_redis_away=True)
 def replies_lost(scene: SoakScene, rng: random.Random) -> None:
     for _ in range(rng.randint(2, 8)):
         fate = rng.choice(list(Fate))
@@ -232,7 +250,7 @@ def replies_lost(scene: SoakScene, rng: random.Random) -> None:
         proxy.halves_messages = 0
 
 
-@fault(2)
+@fault(2, takes_redis_away=True)
 def redis_refuses(scene: SoakScene, rng: random.Random) -> None:
     # WRONGTYPE takes the history away for a moment: its own test looks at that.
     name = rng.choice([name for name in CAUSES if name != "WRONGTYPE"])
@@ -285,6 +303,38 @@ def rude_clients(scene: SoakScene, rng: random.Random) -> None:
 
 
 @fault()
+def clients_that_are_full(scene: SoakScene, rng: random.Random) -> None:
+    """Each has a stream of its own, which ends or not, and leaves with its socket full."""
+    with contextlib.ExitStack() as stack:
+        stuck = []
+        for n, site in enumerate(scene.stage.sites):
+            room = f"{scene.room} full {n}"
+            url = site.server.stream_url("events", room)
+            client = stack.enter_context(contextlib.closing(RudeClient(url, receive_buffer=4096)))
+            client.read_until(b"stream-open")
+            client.fill(lambda data, room=room: scene.sender.streams.send_event(room, data))
+            if rng.random() < 0.5:
+                scene.sender.streams.end_stream(room)
+            stuck.append(client)
+        for client in rng.sample(stuck, k=2):
+            client.reset()
+
+
+@fault()
+def processes_that_fork(scene: SoakScene, rng: random.Random) -> None:
+    arguments = (scene.stage.redis.url, scene.stage.prefix, scene.room)
+    process = program("while_forking", *arguments, str(rng.random()))
+    assert record(scene.sender.sent, process) == 0
+
+
+@fault()
+def processes_that_die(scene: SoakScene, rng: random.Random) -> None:
+    arguments = (scene.stage.redis.url, scene.stage.prefix, scene.room)
+    for how in rng.choices(["gone", "killed"], k=4):
+        record(scene.sender.sent, program("and_die", *arguments, how))
+
+
+@fault()
 def stampede_of_1000(scene: SoakScene, rng: random.Random) -> None:
     site = scene.stage.sites[-1]
     paths = [f"/events/stampede-{rng.randint(0, 99)}?n={n}" for n in range(1000)]
@@ -317,20 +367,24 @@ def resume_of_everything(scene: SoakScene, rng: random.Random) -> None:
 def worker_killed(scene: SoakScene, rng: random.Random) -> None:
     site = rng.choice(scene.stage.sites[:-1])  # uvicorn is alone: nobody would start it again
     boots = site.server.output.count(site.kind.is_up)
-    if rng.random() < 0.5:
-        (worker,) = site.server.workers()
-        os.kill(worker.pid, signal.SIGKILL)
-    else:
-        site.server.child.signal(signal.SIGHUP)
-    Deadline(20).until(
-        lambda: (
-            site.server.output.count(site.kind.is_up) > boots and len(site.server.workers()) == 1
-        ),
-        "a new worker",
-    )
-    # gthread's new worker makes its threads as it needs them: fewer than at the start.
-    for browser in scene.browsers_of(site):
-        browser.wait_for(lambda b: b.opens >= 2, 15, "it is back")
+    opens = {browser: browser.opens for browser in scene.browsers_of(site)}
+    # Its own clients have nobody who could be quick; those of the others do.
+    with scene.redis_away(site):
+        if rng.random() < 0.5:
+            (worker,) = site.server.workers()
+            os.kill(worker.pid, signal.SIGKILL)
+        else:
+            site.server.child.signal(signal.SIGHUP)
+        Deadline(20).until(
+            lambda: (
+                site.server.output.count(site.kind.is_up) > boots
+                and len(site.server.workers()) == 1
+            ),
+            "a new worker",
+        )
+        # gthread's new worker makes its threads as it needs them: fewer than at the start.
+        for browser, before in opens.items():
+            browser.wait_for(lambda b, before=before: b.opens > before, 15, "it is back")
 
 
 def pause(seconds: float) -> None:
@@ -343,16 +397,13 @@ def play(stage: Stage, rng: random.Random, figures: Figures, end: float) -> None
     scene = SoakScene(stage, sender_url=stage.senders.url)
     try:
         try:
-            with scene.redis_away():
-                for _ in range(rng.randint(1, 6)):
-                    name = rng.choices(list(FAULTS), [w for w, _ in FAULTS.values()])[0]
-                    plot.append(name)
-                    figures.faults[name] += 1
-                    FAULTS[name][1](scene, rng)
-                    scene.wait_complete(10)
-                    if time.monotonic() > end:
-                        break
-            pause(1.5)  # an undisturbed while, in which the bystanders' latency counts
+            for _ in range(rng.randint(1, 6)):
+                name = rng.choices(list(FAULTS), [w for w, _ in FAULTS.values()])[0]
+                plot.append(name)
+                figures.faults[name] += 1
+                FAULTS[name][1](scene, rng)
+                if time.monotonic() > end:
+                    break
             scene.finish_soak()
         finally:
             for sender in (scene.sender, scene.other):
@@ -361,15 +412,15 @@ def play(stage: Stage, rng: random.Random, figures: Figures, end: float) -> None
                     sender.stop()
             figures.take(scene, scene.losses)
     except Exception as error:
-        figures.failures.append(f"in scene {figures.scenes} ({', '.join(plot)}): {error!r}"[:3000])
         traceback.print_exc()
+        figures.fail(f"in scene {figures.scenes} ({', '.join(plot)}): {error!r}")
     finally:
         heal(stage)
         scene.close()
     try:
         stage.assert_back_to_the_start(20)
     except AssertionError as error:
-        figures.failures.append(f"after scene {figures.scenes} ({', '.join(plot)}): {error}"[:3000])
+        figures.fail(f"after scene {figures.scenes} ({', '.join(plot)}): {error}")
 
 
 def heal(stage: Stage) -> None:

@@ -12,7 +12,7 @@ from tests.deadline import Deadline
 from tests.event_stream import MessageEvent
 from tests.exactly_once import Delivery, position_of
 
-from .naive import stored
+from .naive import NaivePoller, stored
 from .stage import Scene, Stage
 
 
@@ -148,8 +148,9 @@ def test_a_history_trimmed_past_a_client_that_is_away(stage: Stage):
         late.close()
         cursor = late.last_event_id
         count = len(scene.sender.sent)
-        Deadline(5).until(lambda: len(scene.sender.sent) > count + 30)
-        scene.paused(lambda: scene.admin.xtrim(scene.log_key, maxlen=10, approximate=False))
+        with scene.naive.away():
+            Deadline(5).until(lambda: len(scene.sender.sent) > count + 30)
+            scene.paused(lambda: scene.admin.xtrim(scene.log_key, maxlen=10, approximate=False))
         back = stage.sites[0].browser(scene.room, last_event_id=cursor)
         back.wait_for(lambda b: b.of_type("stream-reset"), 3, "the reset")
         scene.browsers[0] = back
@@ -166,20 +167,25 @@ def test_a_history_trimmed_past_a_client_that_is_away(stage: Stage):
             # Those that were live had had it all.
             Delivery(scene.sender.sent, browser.events).assert_exactly_once()
         assert Delivery(scene.sender.sent, back.events).skipped
+        assert scene.naive.assert_caught(scene.sender.sent, resets=1).missing
 
 
 @pytest.mark.parametrize("more", [0, 3], ids=["nothing after it", "three after it"])
 def test_a_history_trimmed_exactly_to_a_client_is_no_reset(stage: Stage, more: int):
-    """Its own last event is trimmed, and nothing that it hasn't had."""
+    """Its own last event is trimmed, and nothing that it hasn't had.
+
+    With nothing after it, nobody can have missed anything: there is nothing to catch.
+    """
     with stage.scene() as scene:
         scene.sender.stop()
         scene.wait_complete(2)
         for browser in scene.browsers:
             browser.close()
         cursor = scene.browsers[0].last_event_id
-        if more:
-            scene.burst(more)
-        scene.admin.xtrim(scene.log_key, maxlen=more, approximate=False)
+        with scene.naive.away():
+            if more:
+                scene.burst(more)
+            scene.admin.xtrim(scene.log_key, maxlen=more, approximate=False)
 
         back = [site.browser(scene.room, last_event_id=cursor) for site in stage.sites]
         for browser in back:
@@ -189,15 +195,24 @@ def test_a_history_trimmed_exactly_to_a_client_is_no_reset(stage: Stage, more: i
             browser.wait_for(more + 5)
             Delivery(scene.sender.sent, browser.events).assert_exactly_once()
             assert browser.of_type("stream-open")[0].last_event_id == cursor
+        if more:
+            assert scene.naive.assert_caught(scene.sender.sent).missing
 
 
 def test_a_live_feed_whose_history_is_trimmed_under_it_is_undisturbed(scene: Scene):
+    """What only listens needs no history: it is one who polls the log that misses something."""
+    start = scene.browsers[0].of_type("stream-open")[0].last_event_id
+    naive = NaivePoller(scene.admin, scene.log_key, start=start)
     for _ in range(4):
-        scene.paused(lambda: scene.admin.xtrim(scene.log_key, maxlen=2, approximate=False))
+        naive.poll()
         heard_by_all(scene, 10)
+        scene.paused(lambda: scene.admin.xtrim(scene.log_key, maxlen=2, approximate=False))
+        naive.poll()
+    heard_by_all(scene, 10)
 
-    scene.finish()
+    sent = scene.finish()
     assert scene.is_connected()
+    naive.assert_caught(sent)
 
 
 def test_a_history_rolled_back_and_rewritten_with_other_events(stage: Stage):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import redis
@@ -14,9 +16,16 @@ import redis
 from streamy_redis import AsyncStreamManager, RedisUnavailable, StreamConfig, StreamManager
 from tests.browser import ReadyState
 from tests.deadline import Deadline
+from tests.event_stream import MessageEvent
 from tests.exactly_once import Delivery, SentLog, position_of
 
-from .naive import stored
+from .naive import (
+    NaiveAsyncSender,
+    SharedConnection,
+    assert_lost,
+    assert_mixed_up,
+    stored,
+)
 from .proxy import Fate
 from .stage import Scene, Stage
 
@@ -47,7 +56,17 @@ def assert_stored(scene: Scene, sent: SentLog) -> None:
     assert sent.payloads == in_the_log
 
 
+def naive_room(scene: Scene) -> str:
+    """A stream for naive senders only."""
+    return f"{scene.room} naive"
+
+
+def in_the_naive_room(scene: Scene) -> list[MessageEvent]:
+    return stored(scene.admin, f"{scene.stage.prefix}:{{{naive_room(scene)}}}:log")
+
+
 def test_32_threads_while_connections_are_killed(stage: Stage):
+    """What they naively share is one connection: replies go to whoever reads first."""
     with stage.scene(rate=20) as scene:
         sent = scene.sender.sent
         orders: list[list[str]] = [[] for _ in range(32)]
@@ -87,9 +106,20 @@ def test_32_threads_while_connections_are_killed(stage: Stage):
             positions = [position_of(event_id) for event_id in order]
             assert len(order) == 25
             assert positions == sorted(positions)
+        send_naively_in_threads(scene)
+
+
+def send_naively_in_threads(scene: Scene) -> None:
+    with contextlib.closing(SharedConnection(scene.stage.redis.url, scene.stage.prefix)) as shared:
+        with ThreadPoolExecutor(32) as threads:
+            told = threads.map(
+                lambda n: shared.send_some(naive_room(scene), f"thread {n}"), range(32)
+            )
+        assert_mixed_up(itertools.chain(*told), in_the_naive_room(scene))
 
 
 def test_500_tasks(scene: Scene):
+    """Naively each takes a connection of redis-py's, and there are no more than a manager has."""
     sent = scene.sender.sent
     orders: list[list[str]] = []
 
@@ -106,7 +136,15 @@ def test_500_tasks(scene: Scene):
         async with AsyncStreamManager(scene.stage.redis.url, config=config) as streams:
             await asyncio.gather(*(send(streams, f"task {n}") for n in range(500)))
 
+    async def naively() -> None:
+        naive = NaiveAsyncSender(scene.stage.redis.url, scene.stage.prefix, naive_room(scene))
+        await asyncio.gather(*(naive.send(f"task {n}") for n in range(500)))
+        await naive.close()
+        naive.assert_caught(redis.MaxConnectionsError)
+        assert_lost((f"task {n}" for n in range(500)), in_the_naive_room(scene))
+
     asyncio.run(main())
+    asyncio.run(naively())
 
     scene.wait_complete(5)
     scene.finish()
@@ -116,6 +154,7 @@ def test_500_tasks(scene: Scene):
 
 
 def test_asyncio_run_100_times_with_one_manager(stage: Stage, prefix: str):
+    """redis-py's own client keeps the connection of a loop that is closed, and raises."""
     streams = AsyncStreamManager(stage.redis.url, config=StreamConfig(prefix=prefix))
     ids: list[str] = []
 
@@ -140,10 +179,15 @@ def test_asyncio_run_100_times_with_one_manager(stage: Stage, prefix: str):
         asyncio.run(streams.aclose())
         assert len(set(ids)) == 300
         assert [position_of(i)[1] for i in ids] == list(range(1, 301))
+        # It leaves its sockets to the garbage collector, hence a process of its own.
+        process = program("asyncio_run_naively", stage.redis.url, prefix, "naive")
+        process.communicate(timeout=20)
+        assert process.returncode == 0, "the test has no teeth"
         Deadline(5).until(lambda: len(store.client_list()) <= before, store.client_list)
 
 
 def test_processes_that_send_and_die_at_once(scene: Scene):
+    """Who naively hands events to a thread and returns has lost them."""
     for how in ("exited", "killed"):
         process = program("and_die", scene.stage.redis.url, scene.stage.prefix, scene.room, how)
         status = record(scene.sender.sent, process)
@@ -152,9 +196,16 @@ def test_processes_that_send_and_die_at_once(scene: Scene):
     scene.wait_complete(2)
     sent = scene.finish()
     assert {"exited", "killed"} <= set(sent.payloads.values())
+    process = program(
+        "and_die_naively", scene.stage.redis.url, scene.stage.prefix, naive_room(scene)
+    )
+    accepted = process.communicate(timeout=20)[0].splitlines()
+    assert len(accepted) == 3
+    assert_lost(accepted, in_the_naive_room(scene))
 
 
 def test_forks_at_random_moments_while_threads_send(scene: Scene, seed: int):
+    """Naively they send over the connection that they inherited."""
     process = program(
         "while_forking", scene.stage.redis.url, scene.stage.prefix, scene.room, str(seed)
     )
@@ -164,6 +215,11 @@ def test_forks_at_random_moments_while_threads_send(scene: Scene, seed: int):
     sent = scene.finish()
     assert len([data for data in sent.payloads.values() if data.startswith("child")]) == 8 * 5
     assert_stored_ids(scene.admin, scene.log_key, sent)
+    process = program(
+        "while_forking_naively", scene.stage.redis.url, scene.stage.prefix, naive_room(scene)
+    )
+    told = [line.split(" ", 1) for line in process.communicate(timeout=60)[0].splitlines()]
+    assert_mixed_up(told, in_the_naive_room(scene))
 
 
 def assert_stored_ids(store: redis.Redis, log_key: str, sent: SentLog) -> None:

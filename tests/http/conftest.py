@@ -54,7 +54,7 @@ def site(request: pytest.FixtureRequest, shared_sites: Callable[[str], Site]) ->
 def main_site(
     request: pytest.FixtureRequest, shared_sites: Callable[[str], Site]
 ) -> Iterator[Site]:
-    """The kinds that differ most, for tests that take seconds."""
+    """The kinds that differ most, for tests that take seconds or have many cases."""
     site = shared_sites(request.param)
     yield site
     site.leave()

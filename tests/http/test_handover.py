@@ -103,6 +103,12 @@ def descriptors(site: Site) -> int:
     return site.server.workers()[0].num_fds()
 
 
+def cpu_seconds(site: Site) -> float:
+    """How long its worker has computed so far."""
+    times = site.server.workers()[0].cpu_times()
+    return times.user + times.system
+
+
 def settled(site: Site) -> int:
     """The same, when no request is under way whose connection is about to be closed."""
     seen = [-1, -2]
@@ -428,6 +434,34 @@ def test_a_client_that_leaves_an_idle_stream_is_noticed_at_once(
         each.close()
 
     Deadline(1).until(lambda: descriptors(site) == idle, "all descriptors are free")
+
+
+@pytest.mark.parametrize("has_ended", [False, True], ids=["open", "ended"])
+@pytest.mark.parametrize("way", ["FIN", "RST"])
+def test_a_client_that_leaves_while_its_socket_is_full_costs_nothing_more(
+    told: Told, site: Site, room: str, way: str, has_ended: bool
+):
+    def send(data: str) -> None:
+        site.streams.send_event(room, data)
+        site.wait_written()
+
+    idle = settled(site)
+    stuck = told(site, room, receive_buffer=4096).fill(send)
+    if has_ended:
+        site.streams.end_stream(room)
+        site.wait_written()
+    site.leave()
+    assert site.server.connections_to(stuck.port) == 1, "it is not let go before"
+
+    if way == "RST":
+        stuck.reset()
+    else:
+        # Closed with something unread, it would say RST.
+        stuck.socket.shutdown(socket.SHUT_WR)
+
+    Deadline(5).until(lambda: descriptors(site) == idle, "its descriptor is free")
+    before = cpu_seconds(site)
+    Deadline(0.5).stays(lambda: cpu_seconds(site) - before < 0.2, "the worker is idle", every=0.1)
 
 
 def test_others_go_on_when_one_leaves(told: Told, site: Site, room: str):

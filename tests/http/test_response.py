@@ -201,8 +201,8 @@ def test_head_has_the_headers_and_subscribes_nothing(site: Site, room: str):
 
 
 @pytest.mark.parametrize("stream_id", ["a\tb", "x" * 513, "a\x01", "\x7f"], ids=ascii)
-def test_a_bad_stream_id_is_400_and_the_rule_as_text(site: Site, stream_id: str):
-    answer = http.get(site.server.stream_url("events", stream_id[:600]), timeout=5)
+def test_a_bad_stream_id_is_400_and_the_rule_as_text(main_site: Site, stream_id: str):
+    answer = http.get(main_site.server.stream_url("events", stream_id[:600]), timeout=5)
 
     assert answer.status_code == 400
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
@@ -225,7 +225,8 @@ def test_every_other_id_comes_from_the_url_as_it_is(site: Site, room: str, strea
 
 
 @pytest.mark.parametrize("cursor", ["$", "0", "nonsense", "1-0", "9" * 300])
-def test_a_bad_cursor_is_no_cursor(site: Site, room: str, cursor: str):
+def test_a_bad_cursor_is_no_cursor(main_site: Site, room: str, cursor: str):
+    site = main_site
     site.streams.send_events(room, ["a", "b"])
 
     browser = site.browser(room, headers={"Last-Event-ID": cursor}, replay=1)

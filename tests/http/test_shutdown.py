@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import pytest
 
 from tests.deadline import Deadline
 from tests.exactly_once import Delivery, SentLog
+from tests.faults.rude_clients import RudeClient
 from tests.sites import Site
 from tests.web_servers import KINDS
 
@@ -43,6 +45,40 @@ def test_an_idle_server_stops_as_before(new_site: Callable[..., Site], room: str
     site.leave()
 
     assert site.server.terminate(within=5) < 2
+
+
+@pytest.mark.parametrize("last", ["an event", "the end of the stream", "the end of its age"])
+@pytest.mark.parametrize("kind", ["uvicorn", "gunicorn-asgi", "gunicorn-sync", "gunicorn-gthread"])
+def test_a_stopped_server_waits_for_no_client_that_does_not_read(
+    new_site: Callable[..., Site], room: str, kind: str, last: str
+):
+    """Its socket is full, and what was written last before the signal was this."""
+    ages = {"max_lifetime": 4.0} if last == "the end of its age" else {}
+    # Nothing else is written, and nobody is cut off before.
+    site = new_site(kind, keep_alive_interval=15.0, write_timeout=60.0, **ages)
+    url = site.server.stream_url("events", room)
+
+    def send(data: str) -> None:
+        site.streams.send_event(room, data)
+        site.wait_written()
+
+    with contextlib.closing(RudeClient(url, receive_buffer=4096)) as stuck:
+        stuck.read_until(b"event: stream-open\n")
+        born = time.monotonic()
+        stuck.fill(send)
+        if last == "the end of the stream":
+            site.streams.end_stream(room)
+            site.wait_written()
+        if last == "the end of its age":
+            # Ages differ by a fifth: whoever comes after that ends later.
+            Deadline(5).until(lambda: time.monotonic() - born > 0.2 * ages["max_lifetime"])
+            later = site.browser(f"{room} later").wait_open()
+            later.wait_for(lambda b: b.ends, 8, "the response has ended")
+        site.leave()
+
+        took = site.server.terminate(within=site.kind.stops_within + 5)
+
+    assert took < site.kind.stops_within, site.server.output[-2000:]
 
 
 def test_clients_resume_on_the_next_server(new_site: Callable[..., Site], room: str):
