@@ -299,7 +299,8 @@ class _Channels:
         self._hear = hear
         self._wire: Wire | None = None
         self._heard_at = 0.0
-        self._has_pinged = False
+        # While a PING waits for its answer.
+        self._pinged_at: float | None = None
 
     async def connect(self) -> None:
         await self._connection.connect()
@@ -330,7 +331,7 @@ class _Channels:
 
     def _receive(self, replies: list[object]) -> None:
         self._heard_at = time.monotonic()
-        self._has_pinged = False
+        self._pinged_at = None
         messages = self._table.read(replies)
         if messages:
             self._hear(messages)
@@ -343,9 +344,10 @@ class _Channels:
         """
         while True:
             await anyio.sleep(PONG_TIMEOUT / 2)
-            silence = time.monotonic() - self._heard_at
-            if silence > PING_INTERVAL + PONG_TIMEOUT:
-                raise redis.TimeoutError(f"no answer to PING for {PONG_TIMEOUT} s")
-            if silence > PING_INTERVAL and not self._has_pinged:
-                self._has_pinged = True
+            now = time.monotonic()
+            if self._pinged_at is not None:
+                if now - self._pinged_at > PONG_TIMEOUT:
+                    raise redis.TimeoutError(f"no answer to PING for {PONG_TIMEOUT} s")
+            elif now - self._heard_at > PING_INTERVAL:
+                self._pinged_at = now
                 self._send(("PING",))

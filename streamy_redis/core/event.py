@@ -40,6 +40,7 @@ END = "stream-end"
 KEEP_ALIVE = b":\n"
 
 # HTML 9.2.6: lines end at CRLF, LF and CR, and at nothing else (str.splitlines knows more).
+_NOT_IN_A_LINE = re.compile(r"[\r\n\0]")
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _LARGEST_RETRY = 2**31 - 1
 
@@ -150,7 +151,7 @@ def validate_event_name(event_name: object) -> str:
     """An event name that can stand in an ``event:`` line and is not one of ours."""
     if not isinstance(event_name, str):
         raise InvalidEvent("event_name", f"must be a str, not {type(event_name).__name__}")
-    if any(c in event_name for c in "\r\n\0"):
+    if _NOT_IN_A_LINE.search(event_name):
         raise InvalidEvent("event_name", "must not hold CR, LF or NUL")
     if event_name.startswith("stream-"):
         raise InvalidEvent("event_name", "must not begin with 'stream-', which is reserved")

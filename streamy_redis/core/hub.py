@@ -501,6 +501,10 @@ class Hub:
         current = feed.position
         assert current is not None
         if position == current or (position.is_start and current.is_start):
+            if position == current and subscriber.confirmed_at > feed.confirmed_at:
+                # As good as a position check.
+                feed.confirmed_at = subscriber.confirmed_at
+                feed.expires_at = subscriber.expires_at
             self._enter_live(feed, subscriber)
         elif self._is_ahead(position, current):
             pass  # What it has read is on its way to the feed; tick() sees to it if it isn't.

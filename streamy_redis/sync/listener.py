@@ -357,7 +357,8 @@ class _Channels:
         self._table = table
         self._wire: Wire | None = None
         self._heard_at = 0.0
-        self._has_pinged = False
+        # While a PING waits for its answer.
+        self._pinged_at: float | None = None
 
     def connect(self) -> None:
         self._connection.connect()
@@ -396,11 +397,10 @@ class _Channels:
         now = time.monotonic()
         if has_heard:
             self._heard_at = now
-            self._has_pinged = False
-            return
-        silence = now - self._heard_at
-        if silence > PING_INTERVAL + PONG_TIMEOUT:
-            raise redis.TimeoutError(f"no answer to PING for {PONG_TIMEOUT} s")
-        if silence > PING_INTERVAL and not self._has_pinged:
-            self._has_pinged = True
+            self._pinged_at = None
+        elif self._pinged_at is not None:
+            if now - self._pinged_at > PONG_TIMEOUT:
+                raise redis.TimeoutError(f"no answer to PING for {PONG_TIMEOUT} s")
+        elif now - self._heard_at > PING_INTERVAL:
+            self._pinged_at = now
             self._connection.send_command("PING", check_health=False)
