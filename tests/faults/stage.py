@@ -335,12 +335,12 @@ class Scene:
     def wait_complete(self, timeout: float) -> None:
         """Everything that has been sent by now is at every client within that time."""
         deadline = Deadline(timeout)
-        for sender, browsers in ((self.sender, self.browsers), (self.other, self.bystanders)):
-            ids = sender.sent.ids
+        newest, beside = self.sender.sent.ids[-1], self.other.sent.ids[-1]
+        for last, browsers in ((newest, self.browsers), (beside, self.bystanders)):
             for browser in browsers:
                 deadline.until(
-                    lambda b=browser, last=ids[-1]: has_come_to(b, last),
-                    lambda b=browser, last=ids[-1]: f"complete ({last} is missing): {b}",
+                    lambda b=browser, last=last: has_come_to(b, last),
+                    lambda b=browser, last=last: f"complete ({last} is missing): {b}",
                 )
 
     def finish(self, *, resets: int = 0, beside_resets: int | None = None) -> SentLog:
