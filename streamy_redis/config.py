@@ -90,8 +90,8 @@ class StreamConfig:
         position_check_interval: seconds of silence on a stream after which the log is compared
             with what was heard.
         max_subscribers: open responses of this process, per manager; None for no limit.
-        max_lifetime: seconds after which a response ends and the client resumes, jittered; None
-            for no limit.
+        max_lifetime: seconds after which a response ends and the client resumes, up to a fifth
+            earlier at random; None for no limit.
         handover: whether a Flask response on gunicorn gives its socket to the manager, so that it
             takes no thread of the worker. Headers that a WSGI middleware adds don't reach it.
         json_encoder: turns what is neither str nor bytes into JSON text (str or UTF-8 bytes).

@@ -482,6 +482,9 @@ class Hub:
         if was_stale:
             subscriber.is_caught_up = False
         subscriber.waiting_since = now
+        if subscriber.is_caught_up and subscriber.known == feed.position:
+            # As good as a position check.
+            self._confirm(feed, page, now)
         self._join(feed, subscriber, now, known=subscriber.known)
 
     def _join(
@@ -501,10 +504,6 @@ class Hub:
         current = feed.position
         assert current is not None
         if position == current or (position.is_start and current.is_start):
-            if position == current and subscriber.confirmed_at > feed.confirmed_at:
-                # As good as a position check.
-                feed.confirmed_at = subscriber.confirmed_at
-                feed.expires_at = subscriber.expires_at
             self._enter_live(feed, subscriber)
         elif self._is_ahead(position, current):
             pass  # What it has read is on its way to the feed; tick() sees to it if it isn't.
@@ -601,15 +600,22 @@ class Hub:
         feed.is_checking = False
         if self._feeds.get(feed.stream_id) is not feed or feed.position is None:
             return
+        if not self._confirm(feed, page, now):
+            self._unsettle(feed)
+
+    def _confirm(self, feed: _Feed, page: HistoryPage, now: float) -> bool:
+        """Whether the log stands where the feed stands, or holds nothing any more."""
+        if feed.position is None:
+            return False
         if page.top == feed.position:
-            feed.confirmed_at = now
             feed.expires_at = now + page.ttl if page.ttl is not None else None
         elif page.top.is_start and self._is_forgotten(feed, feed.position, page, now):
             feed.position = page.top
-            feed.confirmed_at = now
             feed.expires_at = None
         else:
-            self._unsettle(feed)
+            return False
+        feed.confirmed_at = now
+        return True
 
     def _is_forgotten(self, feed: _Feed, position: Position, page: HistoryPage, now: float) -> bool:
         """Whether a log that holds nothing has lost nothing that the feed hadn't heard."""

@@ -23,6 +23,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from contextlib import contextmanager
+from typing import Any
 
 from tests.browser import EventSource
 from tests.deadline import Deadline
@@ -30,7 +31,7 @@ from tests.exactly_once import Delivery, SentLog
 
 from .proxy import Fate
 from .rude_clients import RudeClient, TricklingClient
-from .stage import Scene, Stage
+from .stage import BYSTANDER_P99, Scene, Stage
 from .test_lost_history import fill_the_memory
 from .test_many_senders import program, record
 from .test_refusals import CAUSES, CUTS_BY_ITSELF
@@ -110,6 +111,44 @@ class SoakScene(Scene):
     losses = 0
     beside_losses = 0
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Which fault began when.
+        self.acts: list[tuple[float, str]] = []
+
+    def act(self, name: str, rng: random.Random) -> None:
+        """One fault, until everybody is complete."""
+        self.acts.append((time.monotonic(), name))
+        FAULTS[name][1](self, rng)
+
+    def wait_healed(self) -> None:
+        """Until an event that is sent from now on is everywhere.
+
+        While senders get no answers nothing is sent, and nobody can notice a silent connection.
+        """
+        senders = (self.sender, self.other)
+        # One may be under way.
+        counts = [len(sender.sent) + 2 for sender in senders]
+        Deadline(10).until(
+            lambda: all(len(s.sent) >= n for s, n in zip(senders, counts, strict=True)),
+            lambda: f"senders send again: {[len(s.sent) for s in senders]}, not {counts}",
+        )
+        self.wait_complete(10)
+
+    @property
+    def plot(self) -> str:
+        """The faults, and the second in which each began."""
+        return ", ".join(f"{name} at {at - self._began:.1f} s" for at, name in self.acts)
+
+    def slow(self) -> str:
+        """When bystanders were not quick, in seconds from the beginning of the scene."""
+        return "; ".join(
+            f"{site.kind}: sent at {began - self._began:.2f} s, took {wait:.2f} s"
+            for site in self.stage.sites
+            for began, wait in self._waits(site)
+            if wait > BYSTANDER_P99
+        )
+
     def both_paused(self, act: Callable[[], object]) -> None:
         """While nobody sends: a send under way when its history is lost may come twice."""
         self.paused(lambda: self.other.paused(act))
@@ -135,7 +174,7 @@ def fault(weight: int = 1, *, takes_redis_away: bool = False) -> Callable[[Fault
         def act(scene: SoakScene, rng: random.Random) -> None:
             with scene.redis_away() if takes_redis_away else contextlib.nullcontext():
                 function(scene, rng)
-                scene.wait_complete(10)
+                scene.wait_healed()
 
         FAULTS[function.__name__.replace("_", " ")] = (weight, act)
         return function
@@ -217,7 +256,7 @@ def one_process_cut_off(scene: SoakScene, rng: random.Random) -> None:
         else:
             site.proxy.forget_connections()
         pause(0.5)
-        scene.wait_complete(10)
+        scene.wait_healed()
 
 
 @fault()
@@ -393,15 +432,13 @@ def pause(seconds: float) -> None:
 
 def play(stage: Stage, rng: random.Random, figures: Figures, end: float) -> None:
     """One scene, with one to six faults in a row."""
-    plot: list[str] = []
     scene = SoakScene(stage, sender_url=stage.senders.url)
     try:
         try:
             for _ in range(rng.randint(1, 6)):
                 name = rng.choices(list(FAULTS), [w for w, _ in FAULTS.values()])[0]
-                plot.append(name)
                 figures.faults[name] += 1
-                FAULTS[name][1](scene, rng)
+                scene.act(name, rng)
                 if time.monotonic() > end:
                     break
             scene.finish_soak()
@@ -413,14 +450,14 @@ def play(stage: Stage, rng: random.Random, figures: Figures, end: float) -> None
             figures.take(scene, scene.losses)
     except Exception as error:
         traceback.print_exc()
-        figures.fail(f"in scene {figures.scenes} ({', '.join(plot)}): {error!r}")
+        figures.fail(f"in scene {figures.scenes} ({scene.plot}): {error}\n{scene.slow()}")
     finally:
         heal(stage)
         scene.close()
     try:
         stage.assert_back_to_the_start(20)
     except AssertionError as error:
-        figures.fail(f"after scene {figures.scenes} ({', '.join(plot)}): {error}")
+        figures.fail(f"after scene {figures.scenes} ({scene.plot}): {error}")
 
 
 def heal(stage: Stage) -> None:

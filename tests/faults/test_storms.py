@@ -78,7 +78,10 @@ def stampede(port: int, paths: list[str], timeout: float) -> tuple[float, float]
 @pytest.mark.parametrize("streams", ["one stream", "a stream each"])
 @pytest.mark.parametrize("site", [0, 1], ids=["gunicorn-gthread", "uvicorn"])
 def test_1000_newcomers_within_a_second(stage: Stage, streams: str, site: int):
-    """On 40 threads as well as on an event loop: a stream takes no thread."""
+    """On 40 threads as well as on an event loop: a stream takes no thread.
+
+    A bare `listen()` loop has no clients that could come; nothing naive to catch.
+    """
     newcomers(stage, stage.sites[site].server.port, streams)
 
 
