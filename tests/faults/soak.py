@@ -347,7 +347,7 @@ def clients_that_are_full(scene: SoakScene, rng: random.Random) -> None:
     with contextlib.ExitStack() as stack:
         stuck = []
         for n, site in enumerate(scene.stage.sites):
-            room = f"{scene.room} full {n}"
+            room = f"{scene.room} full {len(scene.acts)} {n}"
             url = site.server.stream_url("events", room)
             client = stack.enter_context(contextlib.closing(RudeClient(url, receive_buffer=4096)))
             client.read_until(b"stream-open")

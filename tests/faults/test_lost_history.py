@@ -90,6 +90,11 @@ def evict(scene: Scene) -> None:
 
 def fill_the_memory(scene: Scene) -> None:
     """While nobody sends."""
+    # Of earlier scenes there would be much else to evict.
+    logs = {f"{scene.stage.prefix}:{{{room}}}:log".encode() for room in (scene.room, scene.beside)}
+    for key in scene.admin.scan_iter(count=1000):
+        if key not in logs:
+            scene.admin.delete(key)
     scene.admin.persist(f"{scene.stage.prefix}:{{{scene.beside}}}:log")
     used = scene.admin.info("memory")["used_memory"]
     scene.admin.config_set("maxmemory-policy", "volatile-random")
