@@ -27,6 +27,7 @@ __all__ = [
     "RETRY_BACKOFF",
     "RETRY_READ_INTERVAL",
     "SEND_CONNECTIONS",
+    "STEADY_INTERVAL",
     "TICK_INTERVAL",
     "StreamConfig",
     "check_duration",
@@ -49,6 +50,9 @@ PONG_TIMEOUT = 2.0
 READ_TIMEOUT = 2.0
 # Seconds, first and longest, between two attempts to connect the listener; jittered.
 RECONNECT_INTERVAL = (0.05, 0.5)
+# Seconds after which a connection is no longer one of those that are lost as soon as made: then
+# the log says that it is back, and the next attempt after it will be an immediate one.
+STEADY_INTERVAL = 1.0
 # Seconds until a read of the log that failed is tried again.
 RETRY_READ_INTERVAL = 0.5
 # Seconds before the first and at most before any retry of a send; doubled each time, jittered.

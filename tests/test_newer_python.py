@@ -18,12 +18,13 @@ from tests.web_servers import ROOT
 HAS_EAGER_TASKS = sys.version_info >= (3, 12)
 MODULES = [
     *("tests/adapters/test_writer.py", "tests/adapters/test_starlette.py"),
+    "tests/adapters/test_wire.py",
     *("tests/http/test_response.py", "tests/http/test_limits.py", "tests/http/test_shutdown.py"),
 ]
 # Each kind of send() there is, but not each kind of worker that has the same; nothing of what is
 # decided before the first write.
 SELECTED = (
-    "test_writer or test_starlette"
+    "test_writer or test_wire or test_starlette"
     " or test_response and (uvicorn or gunicorn-asgi or granian or hypercorn)"
     " and not (bad_ or every_other_id or an_empty or head_has or retry_is)"
     " or test_limits and uvicorn"

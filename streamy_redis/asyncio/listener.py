@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -23,6 +24,7 @@ from ..config import (
     PONG_TIMEOUT,
     READ_TIMEOUT,
     RECONNECT_INTERVAL,
+    STEADY_INTERVAL,
     TICK_INTERVAL,
     StreamConfig,
 )
@@ -63,6 +65,8 @@ class Listener:
         self._lost: Exception | None = None
         # Seconds before the next attempt to connect.
         self._pause = 0.0
+        # The loss was logged, and no connection has lasted since.
+        self._has_told_loss = False
         # Why a page of the last batch could not be read.
         self._unreadable: Exception | None = None
 
@@ -207,6 +211,7 @@ class Listener:
 
     async def _read_batch(self, requests: list[HistoryRequest]) -> None:
         pages: list[HistoryPage | Exception]
+        asked_at = time.monotonic()
         try:
             pages = await self._history.read(requests)
         except Exception as exc:
@@ -214,15 +219,25 @@ class Listener:
             pages = [exc] * len(requests)
         now = time.monotonic()
         for request, page in zip(requests, pages, strict=True):
-            if isinstance(page, HistoryPage):
-                self._hub.receive_history(request, page, now)
-                if any(entry.publication is None for entry in page.entries):
-                    self._table.skip_foreign(f"entry in the log of {request.key.stream_id!r}")
-            else:
-                self._log_unreadable(request.key.stream_id, page)
+            try:
+                self._receive_page(request, page, now, asked_at)
+            except Exception:
+                # The others in this batch have been asked for as well.
+                _log.exception("a page of %r can't be shown", request.key.stream_id)
                 self._hub.history_failed(request, now)
         self._unreadable = next((page for page in pages if isinstance(page, Exception)), None)
         self.drain()
+
+    def _receive_page(
+        self, request: HistoryRequest, page: HistoryPage | Exception, now: float, asked_at: float
+    ) -> None:
+        if isinstance(page, HistoryPage):
+            self._hub.receive_history(request, page, now, asked_at=asked_at)
+            if any(entry.publication is None for entry in page.entries):
+                self._table.skip_foreign(f"entry in the log of {request.key.stream_id!r}")
+        else:
+            self._log_unreadable(request.key.stream_id, page)
+            self._hub.history_failed(request, now)
 
     def _log_unreadable(self, stream_id: str, error: Exception) -> None:
         if self._unreadable is None:
@@ -246,7 +261,8 @@ class Listener:
                 self._hub.connection_lost()
                 with anyio.CancelScope(shield=True):
                     await channels.close()
-            await anyio.sleep(self._pause * random.uniform(0.5, 1.0))
+            # Counted from when it was made: one that lived for a while has had its pause.
+            await anyio.sleep(max(0.0, self._pause * random.uniform(0.5, 1.0) - channels.age))
             self._pause = min(max(self._pause * 2, shortest), longest)
 
     async def _converse(self, channels: _Channels) -> None:
@@ -258,20 +274,23 @@ class Listener:
             tasks.start_soon(channels.serve)
             tasks.start_soon(channels.watch)
 
-    def _find(self) -> None:
+    def _find(self, channels: _Channels) -> None:
         """Something was heard on the connection: it works."""
-        self._pause = 0.0
-        if self._lost is not None:
-            self._lost = None
-            _log.info("the Pub/Sub connection is back")
+        self._lost = None
+        if channels.age >= STEADY_INTERVAL:
+            self._pause = 0.0
+            if self._has_told_loss:
+                self._has_told_loss = False
+                _log.info("the Pub/Sub connection is back")
 
     def _lose(self, error: Exception) -> None:
-        if self._lost is None and not self._is_closing:
-            self._lost = error
+        self._lost = error
+        if not self._has_told_loss and not self._is_closing:
+            self._has_told_loss = True
             _log.warning("the Pub/Sub connection is lost and will be made anew: %s", error)
 
-    def _hear(self, messages: list[Message]) -> None:
-        self._find()
+    def _hear(self, channels: _Channels, messages: list[Message]) -> None:
+        self._find(channels)
         now = time.monotonic()
         for stream_id, publication in messages:
             if publication is None:
@@ -285,19 +304,20 @@ class _Channels:
     """One Pub/Sub connection.
 
     Args:
-        hear: called with the messages that have come together.
+        hear: called with this and the messages, maybe none, in what has come together.
     """
 
     def __init__(
         self,
         pool: redis.asyncio.ConnectionPool,
         table: ChannelTable,
-        hear: Callable[[list[Message]], None],
+        hear: Callable[[_Channels, list[Message]], None],
     ) -> None:
         self._connection = async_listener_connection(pool)
         self._table = table
         self._hear = hear
         self._wire: Wire | None = None
+        self._connected_at = math.inf
         self._heard_at = 0.0
         # While a PING waits for its answer.
         self._pinged_at: float | None = None
@@ -305,7 +325,12 @@ class _Channels:
     async def connect(self) -> None:
         await self._connection.connect()
         self._wire = open_wire(self._connection, self._receive)
-        self._heard_at = time.monotonic()
+        self._connected_at = self._heard_at = time.monotonic()
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was connected; 0 if it never was."""
+        return max(0.0, time.monotonic() - self._connected_at)
 
     async def close(self) -> None:
         await self._connection.disconnect(nowait=True)
@@ -332,9 +357,7 @@ class _Channels:
     def _receive(self, replies: list[object]) -> None:
         self._heard_at = time.monotonic()
         self._pinged_at = None
-        messages = self._table.read(replies)
-        if messages:
-            self._hear(messages)
+        self._hear(self, self._table.read(replies))
 
     async def watch(self) -> None:
         """Asks after a silence.

@@ -53,7 +53,9 @@ class _TransportWire(asyncio.Protocol):
         transport.set_protocol(self)
 
     def send(self, packed: list[bytes]) -> None:
-        self._transport.writelines(packed)
+        # Where the loss isn't known yet, all that was subscribed is subscribed anew.
+        if not self._transport.is_closing():
+            self._transport.write(b"".join(packed))
 
     async def serve(self) -> None:
         await self._lost
@@ -87,10 +89,15 @@ class _EmbeddedWire:
         self._hear = hear
 
     def send(self, packed: list[bytes]) -> None:
-        self._connection._writer.writelines(packed)
+        if self._connection.is_connected:
+            self._connection._writer.writelines(packed)
 
     async def serve(self) -> None:
         while True:
-            self._hear([await self._connection.read_response(disconnect_on_error=False)])
+            try:
+                reply = await self._connection.read_response(disconnect_on_error=False)
+            except redis.ResponseError as exc:
+                reply = exc
+            self._hear([reply])
             # What is at hand is read without ever suspending.
             await asyncio.sleep(0)

@@ -456,24 +456,32 @@ class Hub:
 
     # What the log says
 
-    def receive_history(self, request: HistoryRequest, page: HistoryPage, now: float) -> None:
-        """The answer to a request that requests_to_send gave."""
+    def receive_history(
+        self, request: HistoryRequest, page: HistoryPage, now: float, *, asked_at: float
+    ) -> None:
+        """The answer to a request that requests_to_send gave.
+
+        Args:
+            asked_at: when it was sent to Redis: the page is no older, and may be no younger.
+        """
         for recipient in request.recipients:
             if isinstance(recipient, Subscriber):
                 if recipient.state is not State.CLOSED:
-                    self._receive_page(recipient, page, now)
+                    self._receive_page(recipient, page, now, asked_at)
             elif isinstance(recipient, _Feed):
-                self._receive_check(recipient, page, now)
+                self._receive_check(recipient, page, now, asked_at)
 
     def history_failed(self, request: HistoryRequest, now: float) -> None:
         """Redis didn't answer a request: it is asked again a little later."""
         retry_at = now + self._retry_read
         heapq.heappush(self._retries, (retry_at, next(self._order), request))
 
-    def _receive_page(self, subscriber: Subscriber, page: HistoryPage, now: float) -> None:
+    def _receive_page(
+        self, subscriber: Subscriber, page: HistoryPage, now: float, asked_at: float
+    ) -> None:
         feed = self._feeds[subscriber.stream_id]
         was_stale, subscriber.is_stale = subscriber.is_stale, False
-        subscriber.receive_history(page, now)
+        subscriber.receive_history(page, now, asked_at=asked_at)
         if subscriber.has_backlog or subscriber.start is not None:
             self._dirty[subscriber] = None
         if subscriber.closed is not None:
@@ -484,7 +492,7 @@ class Hub:
         subscriber.waiting_since = now
         if subscriber.is_caught_up and subscriber.known == feed.position:
             # As good as a position check.
-            self._confirm(feed, page, now)
+            self._confirm(feed, page, now, asked_at)
         self._join(feed, subscriber, now, known=subscriber.known)
 
     def _join(
@@ -596,25 +604,26 @@ class Hub:
 
     # Position checks
 
-    def _receive_check(self, feed: _Feed, page: HistoryPage, now: float) -> None:
+    def _receive_check(self, feed: _Feed, page: HistoryPage, now: float, asked_at: float) -> None:
         feed.is_checking = False
         if self._feeds.get(feed.stream_id) is not feed or feed.position is None:
             return
-        if not self._confirm(feed, page, now):
+        if not self._confirm(feed, page, now, asked_at):
             self._unsettle(feed)
 
-    def _confirm(self, feed: _Feed, page: HistoryPage, now: float) -> bool:
+    def _confirm(self, feed: _Feed, page: HistoryPage, now: float, asked_at: float) -> bool:
         """Whether the log stands where the feed stands, or holds nothing any more."""
         if feed.position is None:
             return False
         if page.top == feed.position:
-            feed.expires_at = now + page.ttl if page.ttl is not None else None
+            feed.expires_at = asked_at + page.ttl if page.ttl is not None else None
         elif page.top.is_start and self._is_forgotten(feed, feed.position, page, now):
             feed.position = page.top
+            feed.has_ended = False
             feed.expires_at = None
         else:
             return False
-        feed.confirmed_at = now
+        feed.confirmed_at = asked_at
         return True
 
     def _is_forgotten(self, feed: _Feed, position: Position, page: HistoryPage, now: float) -> bool:

@@ -75,7 +75,7 @@ class Publication:
 
     __slots__ = ("_named", "frame", "is_end", "position")
 
-    def __init__(self, frame: bytes, position: Position | None, *, is_end: bool) -> None:
+    def __init__(self, frame: bytes, position: Position | None, is_end: bool) -> None:
         self.frame = frame
         self.position = position
         self.is_end = is_end
@@ -85,17 +85,18 @@ class Publication:
     @classmethod
     def parse(cls, payload: bytes) -> Publication | None:
         """The publication in a message or log entry, or None if this is none of ours."""
-        # One block, whole: a blank line inside would smuggle in a second one, and CR ends a line.
-        if payload.find(b"\n\n") != len(payload) - 2 or payload.find(b"\r") >= 0:
-            return None
         match = _ID_LINE.match(payload)
-        if match:
+        if match is None:
+            start, position = 0, None
+            if not payload.startswith(_NO_ID_LINE):
+                return None
+        else:
             epoch, seq, tag = match.groups()
-            position = Position(int(epoch), int(seq), tag.decode())
-            return cls(payload, position, is_end=payload.startswith(_END_LINE, match.end()))
-        if payload.startswith(_NO_ID_LINE):
-            return cls(payload, None, is_end=False)
-        return None
+            start, position = match.end(), Position(int(epoch), int(seq), tag.decode())
+        # One block, whole: a blank line inside would smuggle in a second one, and CR ends a line.
+        if payload.find(b"\n\n", start) != len(payload) - 2 or payload.find(b"\r", start) >= 0:
+            return None
+        return cls(payload, position, payload.startswith(_END_LINE, start))
 
     def named(self, event_name: str | None) -> bytes:
         """The frame, with ``event:`` behind its first line if it was sent without a name."""

@@ -243,10 +243,13 @@ class Subscriber:
             return HistoryRequest.whole(self.stream_id, limit=limit)
         return HistoryRequest.newest(self.stream_id, self.replay, limit=limit)
 
-    def receive_history(self, page: HistoryPage, now: float) -> None:
+    def receive_history(self, page: HistoryPage, now: float, *, asked_at: float) -> None:
         """Queues what a page shows, with a reset in front of every gap in it.
 
         After it the subscriber is caught up, or needs another page, or has met the end.
+
+        Args:
+            asked_at: when the page was asked for.
         """
         self.is_reading = False
         self.state = State.REPLAYING
@@ -260,7 +263,7 @@ class Subscriber:
         self._queue_entries([entry for entry in page.entries if entry.position[:2] > start])
         self.is_caught_up = page.is_complete
         if page.is_complete:
-            self._arrive(page, now)
+            self._arrive(page, asked_at)
 
     def _begin(self, page: HistoryPage) -> None:
         """Takes the page's start as the position, which is a newcomer's or follows a gap."""
@@ -327,7 +330,7 @@ class Subscriber:
             self.position = position
             self.expires_at = None
 
-    def _arrive(self, page: HistoryPage, now: float) -> None:
+    def _arrive(self, page: HistoryPage, asked_at: float) -> None:
         """Stands where the log stands, which is the cursor's own place if nothing is newer."""
         assert self.position is not None
         top = page.top
@@ -335,8 +338,9 @@ class Subscriber:
             # The newest of all was deleted before it could be shown.
             self._queue_reset(Gap.TRIMMED, self.position, top, [])
         self.position = top
-        self.confirmed_at = now
-        self.expires_at = now + page.ttl if page.ttl is not None and not top.is_start else None
+        self.confirmed_at = asked_at
+        has_expiry = page.ttl is not None and not top.is_start
+        self.expires_at = asked_at + (page.ttl or 0.0) if has_expiry else None
 
     def _queue_reset(
         self, gap: Gap, requested: Position, start: Position, following: Iterable[HistoryEntry]

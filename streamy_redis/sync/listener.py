@@ -7,6 +7,7 @@ the first two wait for Redis; the hub is changed under one lock, in which nothin
 from __future__ import annotations
 
 import logging
+import math
 import random
 import socket
 import threading
@@ -21,6 +22,7 @@ from ..config import (
     PONG_TIMEOUT,
     READ_TIMEOUT,
     RECONNECT_INTERVAL,
+    STEADY_INTERVAL,
     TICK_INTERVAL,
     StreamConfig,
 )
@@ -65,6 +67,8 @@ class Listener:
         self._lost: Exception | None = None
         # Seconds before the next attempt to connect.
         self._pause = 0.0
+        # The loss was logged, and no connection has lasted since.
+        self._has_told_loss = False
         self._has_told = False
         self._has_warned = False
         self._server: ServerWatch | None = None
@@ -270,6 +274,7 @@ class Listener:
 
     def _read_batch(self, requests: list[HistoryRequest]) -> None:
         pages: list[HistoryPage | Exception]
+        asked_at = time.monotonic()
         try:
             pages = self._history.read(requests)
         except Exception as exc:
@@ -278,15 +283,25 @@ class Listener:
         with self._lock:
             now = time.monotonic()
             for request, page in zip(requests, pages, strict=True):
-                if isinstance(page, HistoryPage):
-                    self._hub.receive_history(request, page, now)
-                    if any(entry.publication is None for entry in page.entries):
-                        self._table.skip_foreign(f"entry in the log of {request.key.stream_id!r}")
-                else:
-                    self._log_unreadable(request.key.stream_id, page)
+                try:
+                    self._receive_page(request, page, now, asked_at)
+                except Exception:
+                    # The others in this batch have been asked for as well.
+                    _log.exception("a page of %r can't be shown", request.key.stream_id)
                     self._hub.history_failed(request, now)
         self._unreadable = next((page for page in pages if isinstance(page, Exception)), None)
         self.drain()
+
+    def _receive_page(
+        self, request: HistoryRequest, page: HistoryPage | Exception, now: float, asked_at: float
+    ) -> None:
+        if isinstance(page, HistoryPage):
+            self._hub.receive_history(request, page, now, asked_at=asked_at)
+            if any(entry.publication is None for entry in page.entries):
+                self._table.skip_foreign(f"entry in the log of {request.key.stream_id!r}")
+        else:
+            self._log_unreadable(request.key.stream_id, page)
+            self._hub.history_failed(request, now)
 
     def _log_unreadable(self, stream_id: str, error: Exception) -> None:
         if self._unreadable is None:
@@ -309,7 +324,8 @@ class Listener:
                 channels.close()
                 with self._lock:
                     self._hub.connection_lost()
-            self._closing.wait(self._pause * random.uniform(0.5, 1.0))
+            # Counted from when it was made: one that lived for a while has had its pause.
+            self._closing.wait(max(0.0, self._pause * random.uniform(0.5, 1.0) - channels.age))
             self._pause = min(max(self._pause * 2, shortest), longest)
 
     def _converse(self, channels: _Channels) -> None:
@@ -322,20 +338,23 @@ class Listener:
                 commands = self._hub.commands_to_send()
             channels.send(commands)
             messages = channels.receive()
-            if messages:
-                self._find()
+            if messages is not None:
+                self._find(channels)
                 self._hear(messages)
 
-    def _find(self) -> None:
+    def _find(self, channels: _Channels) -> None:
         """Something was heard on the connection: it works."""
-        self._pause = 0.0
-        if self._lost is not None:
-            self._lost = None
-            _log.info("the Pub/Sub connection is back")
+        self._lost = None
+        if channels.age >= STEADY_INTERVAL:
+            self._pause = 0.0
+            if self._has_told_loss:
+                self._has_told_loss = False
+                _log.info("the Pub/Sub connection is back")
 
     def _lose(self, error: Exception) -> None:
-        if self._lost is None and not self._closing.is_set():
-            self._lost = error
+        self._lost = error
+        if not self._has_told_loss and not self._closing.is_set():
+            self._has_told_loss = True
             _log.warning("the Pub/Sub connection is lost and will be made anew: %s", error)
 
     def _hear(self, messages: list[Message]) -> None:
@@ -356,6 +375,7 @@ class _Channels:
         self._connection = listener_connection(pool)
         self._table = table
         self._wire: Wire | None = None
+        self._connected_at = math.inf
         self._heard_at = 0.0
         # While a PING waits for its answer.
         self._pinged_at: float | None = None
@@ -363,7 +383,12 @@ class _Channels:
     def connect(self) -> None:
         self._connection.connect()
         self._wire = open_wire(self._connection)
-        self._heard_at = time.monotonic()
+        self._connected_at = self._heard_at = time.monotonic()
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was connected; 0 if it never was."""
+        return max(0.0, time.monotonic() - self._connected_at)
 
     def close(self) -> None:
         if self._wire is not None:
@@ -381,8 +406,10 @@ class _Channels:
         if packed:
             self._connection.send_packed_command(self._connection.pack_commands(packed))
 
-    def receive(self) -> list[Message]:
+    def receive(self) -> list[Message] | None:
         """What has arrived; waits for it, a wake-up, or the next look at the silence.
+
+        None if that was all; no message if something else has arrived.
 
         Raises:
             redis.ConnectionError, redis.TimeoutError: the connection is lost, or silent although
@@ -390,8 +417,8 @@ class _Channels:
         """
         assert self._wire is not None
         replies = self._wire.receive(PONG_TIMEOUT / 2)
-        self._watch(has_heard=bool(replies))
-        return self._table.read(replies)
+        self._watch(has_heard=replies is not None)
+        return self._table.read(replies) if replies is not None else None
 
     def _watch(self, *, has_heard: bool) -> None:
         now = time.monotonic()

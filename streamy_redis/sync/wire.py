@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import selectors
 import socket
+import ssl
 from typing import Protocol
 
 import redis
@@ -25,8 +26,10 @@ _POLL_INTERVAL = 0.02
 class Wire(Protocol):
     """One connected connection."""
 
-    def receive(self, timeout: float) -> list[object]:
-        """What has come, maybe nothing: waits for it, for wake(), or so many seconds.
+    def receive(self, timeout: float) -> list[object] | None:
+        """The replies in what has come; waits for it, for wake(), or so many seconds.
+
+        None if nothing has come; no reply if none is whole yet.
 
         Raises:
             redis.ConnectionError, OSError: the connection is lost.
@@ -60,8 +63,8 @@ class _SocketWire:
         self._selector.register(self._wakened, selectors.EVENT_READ)
         self._selector.register(connected, selectors.EVENT_READ)
 
-    def receive(self, timeout: float) -> list[object]:
-        replies: list[object] = []
+    def receive(self, timeout: float) -> list[object] | None:
+        replies = None
         for key, _ in self._selector.select(timeout):
             if key.fileobj is self._socket:
                 replies = self._read()
@@ -70,7 +73,9 @@ class _SocketWire:
         return replies
 
     def _read(self) -> list[object]:
-        piece = self._socket.recv(_PIECE)
+        piece = self._receive_piece()
+        if piece is None:
+            return []
         if not piece:
             raise redis.ConnectionError("Redis closed the connection")
         self._replies.feed(piece)
@@ -79,6 +84,17 @@ class _SocketWire:
         while (reply := gets()) is not False:
             replies.append(reply)
         return replies
+
+    def _receive_piece(self) -> bytes | None:
+        """What is at hand; None if that is less than a record of TLS."""
+        timeout = self._socket.gettimeout()
+        self._socket.settimeout(0)
+        try:
+            return self._socket.recv(_PIECE)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return None
+        finally:
+            self._socket.settimeout(timeout)
 
     def wake(self) -> None:
         # A full buffer or a closed end wakes as well.
@@ -97,11 +113,15 @@ class _EmbeddedWire:
     def __init__(self, connection: redis.Connection) -> None:
         self._connection = connection
 
-    def receive(self, timeout: float) -> list[object]:
+    def receive(self, timeout: float) -> list[object] | None:
+        if not self._connection.can_read(min(timeout, _POLL_INTERVAL)):
+            return None
         replies = []
-        self._connection.can_read(min(timeout, _POLL_INTERVAL))
         while self._connection.can_read(0):
-            replies.append(self._connection.read_response(disconnect_on_error=False))
+            try:
+                replies.append(self._connection.read_response(disconnect_on_error=False))
+            except redis.ResponseError as exc:
+                replies.append(exc)
         return replies
 
     def wake(self) -> None:

@@ -92,7 +92,8 @@ class Process:
         """How many pages had to be read."""
         requests = self.hub.requests_to_send()
         for request in requests:
-            self.hub.receive_history(request, self.redis.read(request), self.now)
+            page = self.redis.read(request)
+            self.hub.receive_history(request, page, self.now, asked_at=self.now)
         return len(requests)
 
     def send(self, count: int = 1, *, size: int = 0) -> None:

@@ -242,7 +242,7 @@ class World:
     def receive_read(self) -> None:
         if self.reads:
             request, page = self.reads.pop(0)
-            self.hub.receive_history(request, page, self.now)
+            self.hub.receive_history(request, page, self.now, asked_at=self.now)
 
     def trim(self) -> None:
         self.redis.trim(2)

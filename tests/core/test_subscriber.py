@@ -41,7 +41,7 @@ def _subscriber(
 
 def _live(**arguments: object) -> Subscriber:
     subscriber = _subscriber(**arguments)
-    subscriber.receive_history(_page(RedisModel(), subscriber), 0.0)
+    subscriber.receive_history(_page(RedisModel(), subscriber), 0.0, asked_at=0.0)
     subscriber.enter_live()
     subscriber.take(0.0)
     subscriber.take(0.0)
@@ -62,7 +62,7 @@ def _publication(seq: int, size: int = 1) -> Publication:
 def test_first_block_is_one_with_retry_in_front_of_the_cursor():
     subscriber = _subscriber()
 
-    subscriber.receive_history(_page(RedisModel(), subscriber), 0.0)
+    subscriber.receive_history(_page(RedisModel(), subscriber), 0.0, asked_at=0.0)
 
     block = b"".join(subscriber.take(0.0).frames)
     assert block.startswith(b"retry: 1500\nid: 1800000000000001-0-0\nevent: stream-open\n")
@@ -77,7 +77,7 @@ def test_keep_alives_stand_inside_the_open_first_block_until_redis_answers():
     subscriber.tick(15.0, delivered_at=0.0)
     assert subscriber.take(15.0).frames == [KEEP_ALIVE]
 
-    subscriber.receive_history(_page(RedisModel(), subscriber), 16.0)
+    subscriber.receive_history(_page(RedisModel(), subscriber), 16.0, asked_at=16.0)
     assert subscriber.take(16.0).frames[0].startswith(b"id: ")
 
 
@@ -89,7 +89,7 @@ def test_a_newest_event_that_was_deleted_is_a_gap_for_who_has_not_seen_it():
     redis.delete_newest()
     subscriber = _subscriber(cursor=seen)
 
-    subscriber.receive_history(_page(redis, subscriber), 0.0)
+    subscriber.receive_history(_page(redis, subscriber), 0.0, asked_at=0.0)
 
     assert b"event: stream-reset\n" in subscriber.take(0.0).frames[-1]
 
@@ -102,7 +102,7 @@ def test_who_has_seen_the_event_that_was_deleted_stands_before_another_life():
     redis.delete_newest()
     subscriber = _subscriber(cursor=seen)
 
-    subscriber.receive_history(_page(redis, subscriber), 0.0)
+    subscriber.receive_history(_page(redis, subscriber), 0.0, asked_at=0.0)
 
     assert all(b"stream-reset" not in frame for frame in subscriber.take(0.0).frames)
     assert subscriber.position.is_start
@@ -189,7 +189,7 @@ def test_counts_live_frames_only():
         "s", _Writer(), LIMITS, cursor=None, replay="all", event_name=None, pacing=None, now=0.0
     )
 
-    subscriber.receive_history(_page(redis, subscriber), 0.0)
+    subscriber.receive_history(_page(redis, subscriber), 0.0, asked_at=0.0)
     subscriber.enter_live()
 
     assert subscriber.receive(_publication(10))
@@ -272,7 +272,7 @@ def test_resuming_at_the_end_has_nothing_to_say():
     redis.send(is_end=True)
     subscriber = _subscriber(cursor=redis.log[-1].position)
 
-    subscriber.receive_history(_page(redis, subscriber), 0.0)
+    subscriber.receive_history(_page(redis, subscriber), 0.0, asked_at=0.0)
 
     assert (subscriber.closed, subscriber.start) == (CloseReason.END, None)
 
@@ -286,7 +286,7 @@ def test_a_newcomer_to_an_ended_stream_gets_replay_and_end(replay: int | str):
         "s", _Writer(), LIMITS, cursor=None, replay=replay, event_name=None, pacing=None, now=0.0
     )
 
-    subscriber.receive_history(_page(redis, subscriber), 0.0)
+    subscriber.receive_history(_page(redis, subscriber), 0.0, asked_at=0.0)
 
     assert subscriber.closed is CloseReason.END
     assert len(subscriber.take(0.0).frames) == (1 if replay == 0 else 2)

@@ -14,6 +14,7 @@ from tests.ports import free_port
 __all__ = ["Fate", "Proxy", "split"]
 
 _HEAD = re.compile(rb"([*$+\-:_,#(=%~>])([^\r\n]*)\r\n")
+_ACKNOWLEDGED = b"*3\r\n$9\r\nsubscribe\r\n"
 _PUSHED = (b"*3\r\n$7\r\nmessage\r\n", b">3\r\n$7\r\nmessage\r\n")
 
 
@@ -31,6 +32,7 @@ class Proxy:
     Attributes:
         commands: how many commands clients have sent, by name.
         swallows_messages: whether Pub/Sub messages are dropped while all else is forwarded.
+        hangs_up: whether a connection is closed when a SUBSCRIBE has been acknowledged on it.
         halves_messages: how many Pub/Sub messages to cut in the middle, with the connection.
         refuses_with: an error line that answers every command in Redis's place, or None.
     """
@@ -40,6 +42,7 @@ class Proxy:
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.commands: dict[str, int] = {}
         self.swallows_messages = False
+        self.hangs_up = False
         self.halves_messages = 0
         self.refuses_with: bytes | None = None
         self._target = target
@@ -245,7 +248,7 @@ class _Link:
             self._client.sendall(reply[: len(reply) // 2])
             return False
         self._client.sendall(reply)
-        return True
+        return not (self._proxy.hangs_up and any(r.startswith(_ACKNOWLEDGED) for r in replies))
 
 
 def split(data: bytes) -> tuple[list[bytes], bytes]:

@@ -314,6 +314,15 @@ def junk_on_the_channel(scene: SoakScene, rng: random.Random) -> None:
         pause(0.01)
 
 
+@fault(takes_redis_away=True)
+def hung_up_on(scene: SoakScene, rng: random.Random) -> None:
+    site = rng.choice(scene.stage.sites)
+    site.proxy.hangs_up = True
+    site.proxy.kill_connections()
+    pause(rng.uniform(0.2, 3))
+    site.proxy.hangs_up = False
+
+
 @fault(2)
 def clients_cut(scene: SoakScene, rng: random.Random) -> None:
     for _ in range(rng.randint(1, 5)):
@@ -468,6 +477,7 @@ def heal(stage: Stage) -> None:
         proxy.swallows_messages = False
         proxy.refuses_with = None
         proxy.halves_messages = 0
+        proxy.hangs_up = False
         proxy.forget_marks()
         if not proxy.is_open:
             proxy.let_new_through()

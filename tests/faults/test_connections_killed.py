@@ -8,7 +8,7 @@ import pytest
 
 from tests.deadline import Deadline
 
-from .stage import Scene
+from .stage import Scene, Stage
 
 
 @pytest.mark.parametrize("kinds", [("pubsub",), ("normal",), ("pubsub", "normal")], ids="+".join)
@@ -32,3 +32,27 @@ def test_killed_every_500_ms(scene: Scene, rng: random.Random, kinds: tuple[str,
     assert not scene.sender.errors, "a killed connection is not the sender's business"
     if "pubsub" in kinds:
         assert scene.naive.assert_caught(sent).missing
+
+
+def test_hung_up_on_as_soon_as_subscribed(stage: Stage):
+    """As by a proxy, or an output buffer's limit: that it answered doesn't make it steady."""
+    seconds = 4
+    with stage.scene() as scene:
+        before = {site: site.proxy.commands.get("SUBSCRIBE", 0) for site in stage.sites}
+        with scene.redis_away():
+            for site in stage.sites:
+                site.proxy.hangs_up = True
+                site.proxy.kill_connections()
+            Deadline(seconds).stays(scene.is_connected, lambda: scene.browsers)
+            for site in stage.sites:
+                site.proxy.hangs_up = False
+            tried = {s: s.proxy.commands["SUBSCRIBE"] - n for s, n in before.items()}
+            scene.wait_complete(1)
+
+        # Two streams each time, with pauses that grow from 25 ms to 250 ms at the least.
+        assert max(tried.values()) <= 2 * (4 + seconds / 0.25), tried
+        sent = scene.finish()
+        assert scene.is_connected()
+        assert scene.naive.is_listening
+        scene.assert_stored_once()
+        assert len(sent) > 100
