@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 
 import pytest
 
 from streamy_redis.core.event import KEEP_ALIVE, OPEN
+from streamy_redis.core.history import HistoryPage, HistoryRequest
 from streamy_redis.core.hub import Hub
 from streamy_redis.core.publication import Publication
 from streamy_redis.core.subscriber import CloseReason, Limits, Pacing, State, Subscriber
@@ -254,3 +256,46 @@ def test_a_newcomer_begins_where_the_log_stands_although_the_feed_missed_its_del
     assert newcomer.start is not None
     assert newcomer.start.is_start
     assert newcomer.start.epoch > 1_800_000_000_000_000
+
+
+def test_newcomers_that_come_one_after_another_read_one_page(process: Process):
+    """On a stream that is silent, or that nobody has ever sent to."""
+    process.rest()
+    process.advance(5.0)
+
+    pages = []
+    for _ in range(5):
+        newcomer = process.add()
+        pages.append(process.read_log())
+        assert newcomer.state is State.LIVE
+
+    assert pages == [1, 0, 0, 0, 0]
+
+
+# -- expiry ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("phase", [n * 0.25 for n in range(40)])
+def test_pages_that_are_long_on_their_way_make_no_log_live_longer(process: Process, phase: float):
+    """A log that expires by itself is no loss, whenever a position check looks at it."""
+    subscriber = process.rest()
+    process.advance(phase)
+    process.send()
+    process.deliver()
+
+    # Position checks, of which each answer is read at once and, while the log lives, comes late.
+    on_their_way: deque[tuple[float, HistoryRequest, HistoryPage]] = deque()
+    seen: list[bytes] = []
+    expires_at = process.now + 3600.0
+    while process.now < expires_at + 15.0:
+        process.advance(0.25 if process.now > 3570.0 else 1.0)
+        for request in process.hub.requests_to_send():
+            on_their_way.append((process.now, request, process.redis.read(request)))
+        delay = 2.0 if process.now < expires_at else 0.0
+        while on_their_way and on_their_way[0][0] <= process.now - delay:
+            asked_at, request, page = on_their_way.popleft()
+            process.hub.receive_history(request, page, process.now, asked_at=asked_at)
+        seen += process.take(subscriber)
+
+    assert process.redis.newest is None or process.redis.newest.is_start
+    assert not any(b"stream-reset" in frame for frame in seen)
