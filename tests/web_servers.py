@@ -25,6 +25,7 @@ __all__ = [
     "ASGI_KINDS",
     "GTHREAD_THREADS",
     "KINDS",
+    "UVICORN_WORKER",
     "WSGI_KINDS",
     "ServerKind",
     "WebServer",
@@ -136,6 +137,9 @@ ASGI_KINDS = {
     )
 }
 KINDS = {**WSGI_KINDS, **ASGI_KINDS}
+# Arguments that make gunicorn-uvicorn use the worker of the package uvicorn-worker. Only how it
+# stops is its own: as a kind it would be served everything again.
+UVICORN_WORKER = ("-k", "uvicorn_worker.UvicornWorker")
 
 
 class WebServer:
@@ -236,6 +240,10 @@ class WebServer:
         self.close()
 
 
-def environment(redis_url: str, **config: Any) -> dict[str, str]:
-    """What the applications of tests/apps read."""
-    return {"TEST_REDIS_URL": redis_url, "TEST_CONFIG": json.dumps(config)}
+def environment(redis_url: str, *, debug: str = "", **config: Any) -> dict[str, str]:
+    """What tests/apps read; they print what the logger `debug` says at DEBUG."""
+    return {
+        "TEST_REDIS_URL": redis_url,
+        "TEST_CONFIG": json.dumps(config),
+        "TEST_DEBUG": debug,
+    }

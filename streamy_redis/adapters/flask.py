@@ -98,7 +98,10 @@ class StreamResponse(Response):
 
     def _end(self) -> None:
         """A response that was handed over has ended: its close hooks may wait, so off with them."""
-        if self._on_close:
+        if self._on_close and not threading.main_thread().is_alive():
+            # The process exits: no thread comes to anything any more.
+            self.close()
+        elif self._on_close:
             threading.Thread(target=self.close, name="streamy-redis-close", daemon=True).start()
 
     def _refuse(

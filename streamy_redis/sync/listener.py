@@ -6,8 +6,10 @@ the first two wait for Redis; the hub is changed under one lock, in which nothin
 
 from __future__ import annotations
 
+import atexit
 import logging
 import math
+import os
 import random
 import socket
 import threading
@@ -42,6 +44,8 @@ _log = logging.getLogger("streamy_redis.listener")
 
 # Pages read before others get their turn.
 _REQUESTS = 32
+# Seconds that a process which exits waits for whoever is writing.
+_EXIT_TIMEOUT = 0.3
 
 
 class Listener:
@@ -134,7 +138,21 @@ class Listener:
             sockets = Sockets(self)
             self._start_thread("sockets", sockets.serve)
             self._sockets = sockets
+            atexit.register(self._end_with_process, os.getpid())
         return self._sockets
+
+    def _end_with_process(self, pid: int) -> None:
+        """Ends what a worker that is done knows nothing of: responses that were handed over."""
+        # A fork has inherited this as well.
+        if pid == os.getpid():
+            with self._lock:
+                self._hub.close(time.monotonic())
+            # Nobody may be writing who would not come to an end any more.
+            if self.flushing.acquire(timeout=_EXIT_TIMEOUT):
+                try:
+                    self._flush()
+                finally:
+                    self.flushing.release()
 
     def take(self, subscriber: Subscriber) -> Outgoing:
         """What is to be written now; taking again says that it was written."""
@@ -154,6 +172,7 @@ class Listener:
     def close(self) -> None:
         """Ends all responses and threads, and closes the connection."""
         self._closing.set()
+        atexit.unregister(self._end_with_process)
         with self._lock:
             self._hub.close(time.monotonic())
             threads, self._threads = self._threads, []

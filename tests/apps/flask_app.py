@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import os
 import sys
 import threading
@@ -19,6 +20,7 @@ streams = StreamManager(
     app=app,
     config=StreamConfig(**json.loads(os.environ.get("TEST_CONFIG", "{}"))),
 )
+_log = logging.getLogger("tests.apps.flask_app")
 closed: list[str] = []
 barriers: dict[int, threading.Barrier] = {}
 print("application of tests.apps loaded", flush=True)
@@ -74,7 +76,12 @@ def decorated(stream_id: str) -> Response:
     response = streams.get_stream(stream_id, headers={"X-Ours": "1"})
     response.set_cookie("seen", "yes")
     response.headers["X-Late"] = "2"
-    response.call_on_close(lambda: closed.append(stream_id))
+
+    def close() -> None:
+        closed.append(stream_id)
+        _log.debug("closed %r", stream_id)
+
+    response.call_on_close(close)
     return response
 
 

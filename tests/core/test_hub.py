@@ -299,3 +299,22 @@ def test_pages_that_are_long_on_their_way_make_no_log_live_longer(process: Proce
 
     assert process.redis.newest is None or process.redis.newest.is_start
     assert not any(b"stream-reset" in frame for frame in seen)
+
+
+# -- ends -----------------------------------------------------------------------------------------
+
+
+def test_the_end_of_each_response_is_told_and_counted_once(process: Process):
+    leaves, stays = process.rest(), process.rest()
+    for _ in range(2):
+        process.hub.remove(leaves, CloseReason.DISCONNECT, process.now)
+    for _ in range(2):
+        process.hub.close(process.now)
+    process.hub.remove(stays, CloseReason.DISCONNECT, process.now)
+
+    assert process.hub.ended == {CloseReason.DISCONNECT: 1, CloseReason.SHUTDOWN: 1}
+    assert process.hub.ends_to_tell() == [
+        (STREAM, CloseReason.DISCONNECT),
+        (STREAM, CloseReason.SHUTDOWN),
+    ]
+    assert process.hub.ends_to_tell() == []

@@ -10,7 +10,7 @@ import pytest
 from tests.browser import EventSource
 from tests.deadline import Deadline
 from tests.event_stream import MessageEvent
-from tests.exactly_once import Delivery, position_of
+from tests.exactly_once import Delivery, SentLog, position_of
 
 from .naive import NaivePoller, stored
 from .stage import Scene, Stage
@@ -229,6 +229,7 @@ def test_a_history_rolled_back_and_rewritten_with_other_events(stage: Stage):
         image = scene.admin.dump(scene.log_key)
         lost = scene.burst(10)
         scene.wait_complete(2)
+        Deadline(2).until(lambda: scene.naive.events[-1].last_event_id == lost[-1])
         old = stored(scene.admin, scene.log_key)
 
         scene.admin.restore(scene.log_key, 0, image, replace=True)
@@ -237,6 +238,10 @@ def test_a_history_rolled_back_and_rewritten_with_other_events(stage: Stage):
         new = scene.rewritten(15)
         kept = stored(scene.admin, scene.log_key)
         assert {position_of(i) for i in lost} <= {position_of(i) for i in new}
+        log = SentLog()
+        for event in kept:
+            log.returned(event.last_event_id, event.data)
+        at_the_start = MessageEvent("stream-open", "{}", "0-0-0")
 
         for browser in scene.browsers:
             browser.wait_for(
@@ -247,9 +252,10 @@ def test_a_history_rolled_back_and_rewritten_with_other_events(stage: Stage):
             assert seen(browser.events[reset:]) == kept, "the whole log, from its start"
             assert reset_of(browser)["reason"] in ("rewritten", "ahead")
             assert reset_of(browser)["requested"] == lost[-1]
+            Delivery(log, [at_the_start, *browser.events[reset + 1 :]]).assert_exactly_once()
         assert scene.is_connected()
-        # The naive one was never told: to it the new events are the old ones' followers.
-        assert not any(event.type == "stream-reset" for event in scene.naive.events)
+        # The naive one was never told: it still shows what has never been sent.
+        assert set(lost) <= set(scene.naive.assert_caught(log).foreign)
 
 
 def seen(events: list[MessageEvent]) -> list[MessageEvent]:

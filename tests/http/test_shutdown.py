@@ -13,18 +13,26 @@ from tests.deadline import Deadline
 from tests.exactly_once import Delivery, SentLog
 from tests.faults.rude_clients import RudeClient
 from tests.sites import Site
-from tests.web_servers import KINDS
+from tests.web_servers import KINDS, UVICORN_WORKER
 
 
 @pytest.mark.parametrize(
-    ("kind", "workers"),
-    # With one worker these two are a single process, without a master.
-    [*((kind, 2) for kind in KINDS), ("uvicorn", 1), ("hypercorn", 1)],
+    ("kind", "workers", "arguments"),
+    [
+        *((kind, 2, ()) for kind in KINDS),
+        # With one worker these two are a single process, without a master.
+        ("uvicorn", 1, ()),
+        ("hypercorn", 1, ()),
+        # What follows the worker that uvicorn brings along, in a package of its own.
+        ("gunicorn-uvicorn", 2, UVICORN_WORKER),
+    ],
 )
 def test_a_stopped_server_is_gone_in_time_and_its_responses_end_cleanly(
-    new_site: Callable[..., Site], room: str, kind: str, workers: int
+    new_site: Callable[..., Site], room: str, kind: str, workers: int, arguments: tuple[str, ...]
 ):
-    site = new_site(kind, workers=workers)
+    site = new_site(kind, workers=workers, arguments=arguments)
+    # The last of two workers counts.
+    assert not arguments or f"Using worker: {arguments[-1]}" in site.server.output
     browsers = [site.browser(f"{room} {n % 2}").wait_open() for n in range(6)]
 
     start = time.monotonic()
