@@ -145,5 +145,11 @@ PEERS = (
         "frame",
         lambda port: [sys.executable, "-m", "benchmarks.peers.bare", str(port)],
     ),
+    Contestant(
+        "bare-starlette",
+        "the least that Starlette allows",
+        "plain",
+        _uvicorn("benchmarks.peers.bare_starlette:app"),
+    ),
 )
 CONTESTANTS = {contestant.name: contestant for contestant in (*PEERS, *OURS)}

@@ -1,4 +1,4 @@
-"""The floors that issue 4 set: ratios within one run on one machine, to be passed."""
+"""The floors: ratios within one run on one machine, to be passed."""
 
 from __future__ import annotations
 

@@ -133,4 +133,4 @@ def _panel(results: Results, work: str, title: str) -> Panel:
 def _kind(name: str) -> str:
     if CONTESTANTS[name].is_ours:
         return "ours"
-    return "limit" if name == "bare" else "peer"
+    return "limit" if name.startswith("bare") else "peer"

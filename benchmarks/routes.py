@@ -81,6 +81,7 @@ class _Streamy:
         self._keys = Keys(self._config.prefix)
         self._streams = StreamManager(url, config=self._config)
         self._redis = redis.Redis.from_url(url)
+        self._redis.script_load(PUBLISH.source)
 
     def send(self, items: Sequence[Item]) -> list[str]:
         names = {name for name, _ in items}
@@ -92,7 +93,6 @@ class _Streamy:
 
     def _send_in_a_pipeline(self, items: Sequence[Item]) -> list[str]:
         pipeline = self._redis.pipeline(transaction=False)
-        pipeline.script_load(PUBLISH.source)
         for name, data in items:
             block = encode_event(
                 data, None, None, max_size=self._config.max_event_size, to_json=json.dumps
@@ -107,7 +107,7 @@ class _Streamy:
             )
             keys = [self._keys.log(name), self._keys.channel(name)]
             pipeline.execute_command(*PUBLISH.by_sha(keys, arguments))
-        return [str(reply) for reply in pipeline.execute()[1:]]
+        return [str(reply) for reply in pipeline.execute()]
 
     def close(self) -> None:
         self._streams.close()

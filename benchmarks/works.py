@@ -144,7 +144,7 @@ WORKS = {
         Work(
             "many",
             "Many streams: 500 streams, one client each",
-            ("sse-starlette", "broadcaster", "bare", *_OURS),
+            ("sse-starlette", "broadcaster", "bare", "bare-starlette", *_OURS),
             _many_streams,
         ),
         Work(
@@ -156,7 +156,10 @@ WORKS = {
         Work(
             "idle",
             "Idle: open clients at rest",
-            ("sse-starlette", "broadcaster", "flask-sse-gevent", "nchan", "bare", *_OURS),
+            (
+                *("sse-starlette", "broadcaster", "flask-sse-gevent", "nchan", "bare"),
+                *("bare-starlette", *_OURS),
+            ),
             _idle,
         ),
         Work("resume", "Resume: 200 clients, 1,000 missed events each", _OURS, _resume),
