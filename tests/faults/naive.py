@@ -10,12 +10,14 @@ import socketserver
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import h11
 import redis
 import redis.asyncio
 
 from streamy_redis.keys import Keys
+from streamy_redis.replies import PythonReplies
 from streamy_redis.scripts import PUBLISH, Command, event_ids, nonces_of, publish_arguments
 from tests.browser import EventSource
 from tests.deadline import Deadline
@@ -208,15 +210,32 @@ class SharedConnection:
 
     def __init__(self, url: str, prefix: str) -> None:
         port = int(url.rpartition(":")[2].partition("/")[0])
-        self._connection = redis.Connection(port=port, socket_timeout=1.0)
-        self._connection.connect()
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=1)
+        self._pack = redis.Connection().pack_command
+        self._replies = PythonReplies()
+        # So that what is read is a whole reply, if another's.
+        self._reading = threading.Lock()
         self._prefix = prefix
 
     def send(self, stream_id: str, data: str) -> str:
         command, nonces = publishing(keys_of(self._prefix, stream_id), data)
-        self._connection.send_command(*command)
-        _status, position = self._connection.read_response()
+        self._socket.sendall(b"".join(self._pack(*command)))
+        _status, position = self._receive()
         return event_ids(position.decode(), nonces)[0]
+
+    def _receive(self) -> Any:
+        # A fork may have inherited it as taken.
+        is_alone = self._reading.acquire(timeout=2)
+        try:
+            while (reply := self._replies.gets()) is False:
+                piece = self._socket.recv(65536)
+                if not piece:
+                    raise ConnectionError("closed")
+                self._replies.feed(piece)
+            return reply
+        finally:
+            if is_alone:
+                self._reading.release()
 
     def send_some(self, stream_id: str, name: str, count: int = 50) -> list[tuple[str, str]]:
         """The ids that were returned, each with its data; until a reply makes no sense."""
@@ -228,7 +247,7 @@ class SharedConnection:
         return told
 
     def close(self) -> None:
-        self._connection.disconnect()
+        self._socket.close()
 
 
 def assert_mixed_up(told: Iterable[Sequence[str]], seen: list[MessageEvent]) -> None:
