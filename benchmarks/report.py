@@ -17,6 +17,10 @@ __all__ = ["floors_text", "work_text", "write_docs"]
 
 _PAGE = ROOT / "docs" / "performance.md"
 _CHART = ROOT / "docs" / "performance.svg"
+_CHART_TEXT = (
+    "Deliveries per CPU-second of the server, as multiples of those of sse-starlette "
+    "with a pubsub a client"
+)
 _BEGIN, _END = "<!-- begin: written by scripts/bench -->", "<!-- end -->"
 # From so large a part of its core on the load client may have been what was measured.
 _BUSY = 0.9
@@ -81,6 +85,7 @@ def write_docs(results: Results) -> Sequence[Path]:
 
 
 def _sections(results: Results) -> Iterator[str]:
+    yield f"![{_CHART_TEXT}]({_CHART.name})"
     for work in dict.fromkeys(row.work for row in results.rows):
         yield f"### {TITLES[work]}"
         yield _work_markdown(results, work)
