@@ -15,7 +15,7 @@ try:
 except ImportError:  # the extra "hiredis"
     Reader = None  # type: ignore[assignment, misc, unused-ignore]
 
-__all__ = ["PythonReplies", "Replies", "new_replies"]
+__all__ = ["PythonReplies", "Replies", "new_replies", "replies_in"]
 
 
 class Replies(Protocol):
@@ -35,6 +35,16 @@ def new_replies() -> Replies:
     if Reader is None:
         return PythonReplies()
     return Reader(replyError=redis.ResponseError, protocolError=redis.InvalidResponse)
+
+
+def replies_in(piece: bytes, replies: Replies) -> list[object]:
+    """The replies that are whole with this piece, after those before it."""
+    replies.feed(piece)
+    gets = replies.gets
+    whole = []
+    while (reply := gets()) is not False:
+        whole.append(reply)
+    return whole
 
 
 class PythonReplies:

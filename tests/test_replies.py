@@ -10,17 +10,12 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamy_redis.replies import PythonReplies, Replies, new_replies
+from streamy_redis.replies import PythonReplies, Replies, new_replies, replies_in
 
 
 def read(replies: Replies, pieces: Iterable[bytes]) -> list[object]:
     """All that comes of them."""
-    found = []
-    for piece in pieces:
-        replies.feed(piece)
-        while (reply := replies.gets()) is not False:
-            found.append(plain(reply))
-    return found
+    return [plain(reply) for piece in pieces for reply in replies_in(piece, replies)]
 
 
 def plain(reply: object) -> object:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import redis
 from redis.asyncio.connection import AbstractConnection
 
-from ..replies import new_replies
+from ..replies import new_replies, replies_in
 
 __all__ = ["Wire", "open_wire"]
 
@@ -62,12 +62,7 @@ class _TransportWire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
-            self._replies.feed(data)
-            gets = self._replies.gets
-            replies = []
-            while (reply := gets()) is not False:
-                replies.append(reply)
-            self._hear(replies)
+            self._hear(replies_in(data, self._replies))
         except Exception as exc:
             self._lose(exc)
 

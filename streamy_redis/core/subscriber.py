@@ -339,8 +339,7 @@ class Subscriber:
             self._queue_reset(Gap.TRIMMED, self.position, top, [])
         self.position = top
         self.confirmed_at = asked_at
-        has_expiry = page.ttl is not None and not top.is_start
-        self.expires_at = asked_at + (page.ttl or 0.0) if has_expiry else None
+        self.expires_at = None if page.ttl is None or top.is_start else asked_at + page.ttl
 
     def _queue_reset(
         self, gap: Gap, requested: Position, start: Position, following: Iterable[HistoryEntry]

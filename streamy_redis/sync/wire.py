@@ -13,7 +13,7 @@ from typing import Protocol
 
 import redis
 
-from ..replies import new_replies
+from ..replies import new_replies, replies_in
 
 __all__ = ["Wire", "open_wire"]
 
@@ -78,12 +78,7 @@ class _SocketWire:
             return []
         if not piece:
             raise redis.ConnectionError("Redis closed the connection")
-        self._replies.feed(piece)
-        gets = self._replies.gets
-        replies = []
-        while (reply := gets()) is not False:
-            replies.append(reply)
-        return replies
+        return replies_in(piece, self._replies)
 
     def _receive_piece(self) -> bytes | None:
         """What is at hand; None if that is less than a record of TLS."""
