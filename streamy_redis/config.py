@@ -16,6 +16,7 @@ from .core.subscriber import Limits, Pacing
 
 __all__ = [
     "CHECK_JITTER",
+    "EXIT_TIMEOUT",
     "LINGER_INTERVAL",
     "OPEN_TIMEOUT",
     "PAGE_BYTES",
@@ -39,6 +40,8 @@ TICK_INTERVAL = 0.25
 # Seconds that a response waits for the log before its headers go out: long enough for any Redis
 # that answers (a 204 is still possible then), short enough that nobody notices.
 OPEN_TIMEOUT = 0.3
+# Seconds that a process which exits waits for whoever is writing to its clients.
+EXIT_TIMEOUT = 0.3
 # Seconds that a channel stays subscribed after its last subscriber left, so that a page reload
 # costs no UNSUBSCRIBE and SUBSCRIBE.
 LINGER_INTERVAL = 2.0

@@ -20,6 +20,7 @@ import redis
 
 from ..channels import ChannelTable, Message
 from ..config import (
+    EXIT_TIMEOUT,
     PING_INTERVAL,
     PONG_TIMEOUT,
     READ_TIMEOUT,
@@ -44,8 +45,6 @@ _log = logging.getLogger("streamy_redis.listener")
 
 # Pages read before others get their turn.
 _REQUESTS = 32
-# Seconds that a process which exits waits for whoever is writing.
-_EXIT_TIMEOUT = 0.3
 
 
 class Listener:
@@ -148,7 +147,7 @@ class Listener:
             with self._lock:
                 self._hub.close(time.monotonic())
             # Nobody may be writing who would not come to an end any more.
-            if self.flushing.acquire(timeout=_EXIT_TIMEOUT):
+            if self.flushing.acquire(timeout=EXIT_TIMEOUT):
                 try:
                     self._flush()
                 finally:

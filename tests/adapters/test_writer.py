@@ -163,6 +163,13 @@ class Server:
         for each in data:
             await self.streams.send_event(ROOM, each)
 
+    async def assert_all_have(self, data: list[str], *clients: Client) -> None:
+        """Their responses are over, without an error, and each was written all of it in turn."""
+        for client in clients:
+            assert await self.error_of(client) is None
+            assert client.data == data
+            client.assert_is_written_in_turn()
+
     async def error_of(self, client: Client) -> BaseException | None:
         """What its response raised; once that is over."""
         request = self.requests[client]
@@ -213,10 +220,7 @@ def test_every_event_is_written_once_and_in_order(kind: type[Client]):
         await server.send(*data)
         await server.streams.end_stream(ROOM)
 
-        for client in clients:
-            assert await server.error_of(client) is None
-            assert client.data == data
-            client.assert_is_written_in_turn()
+        await server.assert_all_have(data, *clients)
 
     run(test)
 
@@ -233,10 +237,7 @@ def test_a_crowd_of_all_kinds_gets_every_event_once_and_in_order():
         await server.streams.send_events(ROOM, data[60:])
         await server.streams.end_stream(ROOM)
 
-        for client in clients:
-            assert await server.error_of(client) is None
-            assert client.data == data
-            client.assert_is_written_in_turn()
+        await server.assert_all_have(data, *clients)
 
     run(test)
 
@@ -300,10 +301,7 @@ def test_one_client_s_failing_send_harms_no_other(failing: type[_Failing], error
         # Some servers say so that the client has left, which is no error.
         assert raised is (None if isinstance(error, OSError) else error)
         assert fails.failures == 1
-        for client in (before, suspends, after):
-            assert await server.error_of(client) is None
-            assert client.data == ["1", FATAL, "2", "3", "4"]
-            client.assert_is_written_in_turn()
+        await server.assert_all_have(["1", FATAL, "2", "3", "4"], before, suspends, after)
 
     run(test)
 
