@@ -30,6 +30,9 @@ __all__ = [
     "SEND_CONNECTIONS",
     "STEADY_INTERVAL",
     "TICK_INTERVAL",
+    "WRITER_INTERVAL",
+    "WRITER_LINGER",
+    "WRITER_RETRY_INTERVAL",
     "StreamConfig",
     "check_duration",
 ]
@@ -60,6 +63,14 @@ STEADY_INTERVAL = 1.0
 RETRY_READ_INTERVAL = 0.5
 # Seconds before the first and at most before any retry of a send; doubled each time, jittered.
 RETRY_BACKOFF = (0.05, 0.4)
+# Seconds for which a writer gathers texts: two frames of a screen, which nobody sees, and at most
+# 33 events a second, however fast a model is.
+WRITER_INTERVAL = 0.03
+# Seconds after which a writer tries again by itself what could not be sent.
+WRITER_RETRY_INTERVAL = 0.5
+# Seconds that the writers' thread stays when nothing waits, so that a pause between two texts
+# costs no new thread.
+WRITER_LINGER = 1.0
 # Connections that senders of one manager share. With the log reader's one this makes four.
 SEND_CONNECTIONS = 3
 # A page of the log: events and bytes, whichever comes first (one event always fits).

@@ -102,6 +102,11 @@ class AsyncioManager:
     def info(self, *args: Any, **kwargs: Any) -> Any:
         return self._run("info", *args, **kwargs)
 
+    def writer(self, *args: Any, **kwargs: Any) -> _BlockingWriter:
+        # Plain in both, as subscribe is.
+        writer = self._loop.call(lambda: self.wrapped.writer(*args, **kwargs))
+        return _BlockingWriter(writer, self._loop)
+
     def close(self) -> None:
         self._run("aclose")
 
@@ -109,6 +114,28 @@ class AsyncioManager:
         # Plain in both, so that a refusal comes from this line.
         subscription = self._loop.call(lambda: self.wrapped.subscribe(*args, **kwargs))
         return _BlockingSubscription(subscription, self._loop)
+
+
+class _BlockingWriter:
+    def __init__(self, writer: Any, loop: LoopThread) -> None:
+        self._writer = writer
+        self._loop = loop
+
+    def __enter__(self) -> _BlockingWriter:
+        self._loop.run(self._writer.__aenter__())
+        return self
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self._loop.run(self._writer.__aexit__(*exc_info))
+
+    def write(self, *args: Any) -> None:
+        self._loop.run(self._writer.write(*args))
+
+    def flush(self) -> None:
+        self._loop.run(self._writer.flush())
+
+    def close(self, *args: Any) -> None:
+        self._loop.run(self._writer.aclose(*args))
 
 
 class _BlockingSubscription:

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import redis.asyncio
 
-from ..config import READ_TIMEOUT, SEND_CONNECTIONS, StreamConfig, check_duration
+from ..config import (
+    READ_TIMEOUT,
+    SEND_CONNECTIONS,
+    WRITER_INTERVAL,
+    StreamConfig,
+    check_duration,
+)
 from ..connections import async_pool, url_from_environment
 from ..core.event import encode_end, encode_event, encode_events, validate_event_name
 from ..core.headers import stream_headers
@@ -22,6 +28,7 @@ from ..core.publication import Position
 from ..core.replay import Replay, validate_replay
 from ..exceptions import InvalidEvent
 from ..keys import validate_idempotency_key, validate_stream_id
+from .coalescing import Writer
 from .listener import Listener
 from .publisher import Publisher
 from .stream import Stream, Subscription
@@ -143,6 +150,46 @@ class AsyncStreamManager:
         config = self._config
         block = encode_end(data, max_size=config.max_event_size, to_json=config.json_encoder)
         return await self._loop.publisher.end(stream_id, block)
+
+    def writer(
+        self,
+        stream_id: str,
+        interval: float = WRITER_INTERVAL,
+        *,
+        error_text: bool = False,
+    ) -> Writer:
+        """Writes text piece by piece, such as a model's tokens: an async context manager.
+
+        What is written within interval seconds goes in one event, whose data is the joined text.
+        Leaving the block sends the rest and ends the stream, with data that says why:
+        ``{"reason": "done"}``, ``{"reason": "failed", "error": "ValueError"}`` when the block
+        raised, ``{"reason": "cancelled"}`` when its task was cancelled. See ``Writer`` for
+        what happens while Redis is away.
+
+        A page that opens with ``replay="all"`` shows the whole text as long as it is in the
+        history: at 0.03 s that are up to 33 of its ``history_length`` events a second.
+
+        Args:
+            interval: seconds, at least 0.001.
+            error_text: whether the end of a block that raised also carries the exception's text
+                as ``"text"``. Such texts may hold what pages must not see.
+
+        Returns:
+            A ``Writer``, with the coroutines ``write(text, event_name=None)``, ``flush()`` and
+            ``aclose(data)``.
+
+        Raises:
+            InvalidEvent, ValueError, TypeError: an argument breaks a rule.
+        """
+        validate_stream_id(stream_id)
+        check_duration("interval", interval)
+        return Writer(
+            lambda: self._loop.publisher,
+            self._config,
+            stream_id,
+            interval=interval,
+            error_text=error_text,
+        )
 
     async def delete_stream(self, stream_id: str) -> bool:
         """Forgets a stream's history and end, so that its id can be used anew (UNLINK).
@@ -306,7 +353,7 @@ class _Loop:
         finally:
             with anyio.CancelScope(shield=True):
                 await self.listener.close()
-                await self._senders.disconnect()
+                await self.publisher.close()
                 await self._readers.disconnect()
 
     @property

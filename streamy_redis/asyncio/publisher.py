@@ -45,19 +45,42 @@ class Publisher:
         self._config = config
         self._keys = Keys(config.prefix)
         self._slots = anyio.Semaphore(connections)
+        self._is_closed = False
 
-    async def send(self, stream_id: str, blocks: Sequence[bytes], key: str | None) -> list[str]:
+    async def close(self) -> None:
+        """Closes the connections. Whoever sends all the same opens one, and releases it."""
+        self._is_closed = True
+        await self.release()
+
+    async def release(self) -> None:
+        """Says that a writer has sent its last, so that one that outlived close() leaves nothing.
+
+        asyncio.run() cancels the task of a writer together with, or after, that of the manager.
+        """
+        if self._is_closed:
+            await self._redis.connection_pool.disconnect()
+
+    async def send(
+        self,
+        stream_id: str,
+        blocks: Sequence[bytes],
+        key: str | None,
+        *,
+        is_first_try: bool = False,
+    ) -> list[str]:
         """The ids of publications, all sent in one atomic step.
 
         Args:
             key: the caller's idempotency key.
+            is_first_try: nothing can have been stored with that key yet, so that nobody has to
+                look for it.
 
         Raises:
             StreamEnded, RedisUnavailable
         """
         nonces = nonces_of(key or secrets.token_hex(12), len(blocks))
         status, position = await self._publish(
-            stream_id, blocks, nonces, is_end=False, is_repeat=key is not None
+            stream_id, blocks, nonces, is_end=False, is_repeat=key is not None and not is_first_try
         )
         if status == "ended":
             raise StreamEnded(stream_id)

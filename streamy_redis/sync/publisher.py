@@ -45,18 +45,27 @@ class Publisher:
         self._keys = Keys(config.prefix)
         self._slots = threading.BoundedSemaphore(connections)
 
-    def send(self, stream_id: str, blocks: Sequence[bytes], key: str | None) -> list[str]:
+    def send(
+        self,
+        stream_id: str,
+        blocks: Sequence[bytes],
+        key: str | None,
+        *,
+        is_first_try: bool = False,
+    ) -> list[str]:
         """The ids of publications, all sent in one atomic step.
 
         Args:
             key: the caller's idempotency key.
+            is_first_try: nothing can have been stored with that key yet, so that nobody has to
+                look for it.
 
         Raises:
             StreamEnded, RedisUnavailable
         """
         nonces = nonces_of(key or secrets.token_hex(12), len(blocks))
         status, position = self._publish(
-            stream_id, blocks, nonces, is_end=False, is_repeat=key is not None
+            stream_id, blocks, nonces, is_end=False, is_repeat=key is not None and not is_first_try
         )
         if status == "ended":
             raise StreamEnded(stream_id)

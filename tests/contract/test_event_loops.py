@@ -101,3 +101,40 @@ def test_cancelled_sends_are_stored_at_most_once_and_mix_up_no_replies(redis_url
             assert len(returned) >= 200
 
     asyncio.run(asyncio.wait_for(job(), 30))
+
+
+@pytest.mark.parametrize("closing", [True, False], ids=["aclose", "abandoned"])
+def test_a_writer_that_the_end_of_the_loop_cuts_off_ends_its_stream(
+    redis_url: str, prefix: str, caplog: pytest.LogCaptureFixture, closing: bool
+):
+    streams = AsyncStreamManager(redis_url, config=StreamConfig(prefix=prefix))
+    tasks = set()
+
+    async def write(started: asyncio.Event) -> None:
+        async with streams.writer("room", 60) as writer:
+            await writer.write("half")
+            await writer.flush()
+            await writer.write(" of it")
+            started.set()
+            await asyncio.Event().wait()
+
+    async def job() -> None:
+        started = asyncio.Event()
+        tasks.add(asyncio.create_task(write(started)))
+        await started.wait()
+        if closing:
+            await streams.aclose()
+
+    async def received() -> list[tuple[str, str]]:
+        async with streams, streams.subscribe("room", replay="all") as events:
+            return [(event.kind, event.data) async for event in events]
+
+    asyncio.run(job())
+
+    gc.collect()  # what was left open would warn here
+    assert asyncio.run(received()) == [
+        ("event", "half"),
+        ("event", " of it"),
+        ("end", '{"reason":"cancelled"}'),
+    ]
+    assert [record for record in caplog.records if record.name == "asyncio"] == []

@@ -1,0 +1,55 @@
+"""The web app: takes a prompt, streams its answer to any number of pages, and cancels it."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Annotated
+
+import redis.asyncio as redis
+from fastapi import Body, FastAPI, HTTPException
+from fastapi.responses import FileResponse
+from settings import CONFIG, QUEUE, URL
+
+from streamy_redis import AsyncStreamManager, RedisUnavailable
+
+streams = AsyncStreamManager(URL, config=CONFIG)
+store = redis.Redis.from_url(URL)
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI):
+    async with streams, store:
+        yield
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+@app.get("/")
+async def page():
+    return FileResponse(Path(__file__).with_name("page.html"))
+
+
+@app.post("/answers", status_code=202)
+async def ask(prompt: Annotated[str, Body(embed=True, min_length=1, max_length=500)]):
+    answer_id = uuid.uuid4().hex
+    await streams.send_event(answer_id, prompt, "prompt")
+    await store.rpush(QUEUE, json.dumps([answer_id, prompt]))
+    return {"id": answer_id}
+
+
+@app.get("/answers/{answer_id}")
+async def read(answer_id: str):
+    with suppress(RedisUnavailable):  # get_stream waits for Redis; a 503 would stop the page
+        if not (await streams.info(answer_id)).exists:
+            raise HTTPException(404)  # never asked, or long over
+    return streams.get_stream(answer_id, replay="all")
+
+
+@app.delete("/answers/{answer_id}")
+async def cancel(answer_id: str):
+    # The generator's next write raises StreamEnded.
+    return {"cancelled": await streams.end_stream(answer_id, {"reason": "cancelled"})}

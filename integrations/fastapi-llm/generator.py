@@ -1,0 +1,72 @@
+"""The producer: takes prompts from a Redis list, and writes each answer to a stream of its own.
+
+It is no part of the web app, since what a web worker generates dies with it: with a deploy, a
+recycled worker, a kill.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+
+import redis.asyncio as redis
+from model import generate
+from settings import CONFIG, QUEUE, URL
+
+from streamy_redis import AsyncStreamManager, RedisUnavailable, StreamEnded
+
+# What this generator is at; each needs a name of its own, the same after a restart.
+RUNNING = f"{QUEUE}:running:{os.environ.get('GENERATOR', '1')}"
+
+log = logging.getLogger("generator")
+streams = AsyncStreamManager(URL, config=CONFIG)
+store = redis.Redis.from_url(URL)
+
+
+async def answer(item: bytes) -> None:
+    answer_id, prompt = json.loads(item)
+    try:
+        async with streams.writer(answer_id) as writer:
+            async for token in generate(prompt):
+                await writer.write(token)
+    except StreamEnded:
+        log.info("%s was cancelled", answer_id)
+    except RedisUnavailable:
+        raise  # the stream couldn't be ended: stop all, and let the next start do it
+    except Exception:
+        log.exception("%s failed", answer_id)  # the writer has told the pages
+    await store.lrem(RUNNING, 1, item)
+
+
+async def end_what_was_cut_off() -> None:
+    """Texts of a generator of this name that was killed will never be whole: say so, once."""
+    for item in await store.lrange(RUNNING, 0, -1):
+        await streams.end_stream(json.loads(item)[0], {"reason": "lost"})
+        await store.lrem(RUNNING, 1, item)
+
+
+async def main() -> None:
+    # Stopping ends the open streams as "cancelled".
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
+    async with streams, store:
+        await end_what_was_cut_off()
+        async with asyncio.TaskGroup() as answers:
+            while True:
+                try:
+                    item = await store.blmove(QUEUE, RUNNING, timeout=5)
+                except redis.RedisError as exc:
+                    log.warning("Redis is away: %s", exc)
+                    await asyncio.sleep(1)
+                    continue
+                if item:
+                    answers.create_task(answer(item))
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    with contextlib.suppress(asyncio.CancelledError):
+        asyncio.run(main())

@@ -1,0 +1,241 @@
+"""Coalescing: a writer whose texts go out together, and the task that sends them in time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import anyio
+
+from ..config import WRITER_RETRY_INTERVAL, StreamConfig
+from ..core.coalescing import DONE, Coalescer, end_block
+from ..core.event import encode_end
+from ..exceptions import RedisUnavailable, StreamEnded, StreamyError
+from .publisher import Publisher
+
+__all__ = ["Writer"]
+
+_log = logging.getLogger("streamy_redis.writer")
+
+
+class Writer:
+    """Writes text to one stream piece by piece, and ends it; what ``writer`` returns.
+
+    ::
+
+        async with streams.writer("answer 7") as answer:
+            async for token in model.generate(prompt):
+                await answer.write(token)
+
+    Texts that come within ``interval`` seconds are joined into one event, which is sent when the
+    interval is over, whether or not more text comes. Leaving the block sends what waits and ends
+    the stream, so that pages stop waiting, with this data:
+
+    - ``{"reason": "done"}`` after a block that was left normally;
+    - ``{"reason": "failed", "error": "ValueError"}`` after an exception, whose text is in
+      ``"text"`` only with ``error_text=True``, since such texts may hold secrets;
+    - ``{"reason": "cancelled"}`` when the task was cancelled.
+
+    The exception goes on. If Redis is away, nothing is dropped: what could not be sent stays
+    first in line, is tried again under the same idempotency key (by the next write, at the end,
+    and in between by itself), and is stored once.
+
+    The end is shielded from cancellation, and takes no longer than three sends may. Safe to share
+    between the tasks of one event loop.
+    """
+
+    def __init__(
+        self,
+        publisher: Callable[[], Publisher],
+        config: StreamConfig,
+        stream_id: str,
+        *,
+        interval: float,
+        error_text: bool,
+    ) -> None:
+        self._new_publisher = publisher
+        # From the first send to the end, since the manager may be closed before.
+        self._publisher: Publisher | None = None
+        self._config = config
+        self._stream_id = stream_id
+        self._error_text = error_text
+        self._coalescer = Coalescer(
+            interval, max_size=config.max_event_size, to_json=config.json_encoder
+        )
+        # Held while sending: what is written meanwhile waits, and so keeps its order.
+        self._lock = asyncio.Lock()
+        # By this writer or by anybody else.
+        self._is_ended = False
+        # Whether text was too late for that, and nobody has been told yet.
+        self._has_lost = False
+        # Whether a failure to send was logged since the last success.
+        self._is_failing = False
+        # Sends in time; there is one while something waits.
+        self._flusher: asyncio.Task[None] | None = None
+
+    async def write(self, text: str, event_name: str | None = None) -> None:
+        """Takes a piece of text, which is sent within ``interval`` seconds.
+
+        When this raises, it hasn't taken the text: the same call may be repeated. It waits for
+        Redis only if text that came earlier has to be sent first: because it is due, or because
+        both together would exceed ``max_event_size``.
+
+        Args:
+            text: any str; an empty one is nothing. Line ends become LF, as in every event.
+            event_name: the browser's event type. Texts are joined with those of the same name
+                next to them.
+
+        Raises:
+            TypeError: text is no str. Only text can be joined; ``flush()`` and then
+                ``send_event`` send anything else in its place.
+            InvalidEvent: text is larger than ``max_event_size``, or breaks another rule.
+            StreamEnded: somebody has ended the stream, for example to cancel this writer.
+            RedisUnavailable: earlier text can't be sent; it is kept.
+        """
+        size = self._coalescer.size(text, event_name)
+        async with self._lock:
+            self._check_ended()
+            if self._coalescer.must_send_before(size, event_name, time.monotonic()):
+                await self._send()
+            if self._coalescer.add(text, size, event_name, time.monotonic()):
+                self._start_flusher()
+
+    async def flush(self) -> None:
+        """Sends what waits, now.
+
+        Raises:
+            StreamEnded, RedisUnavailable: as ``write``.
+        """
+        async with self._lock:
+            self._check_ended()
+            await self._send()
+
+    async def aclose(self, data: Any = DONE) -> None:
+        """Sends what waits and ends the stream with data. Leaving the block does it by itself.
+
+        Repeating it is harmless. After RedisUnavailable it may be called again, to try again.
+
+        Raises:
+            StreamEnded: somebody has ended the stream before all text was sent.
+            InvalidEvent, RedisUnavailable: as ``end_stream``.
+        """
+        config = self._config
+        block = encode_end(data, max_size=config.max_event_size, to_json=config.json_encoder)
+        await self._end(block)
+
+    async def _end(self, block: bytes) -> None:
+        async with self._lock:
+            if self._is_ended and not self._has_lost:
+                return
+            self._check_ended()
+            await self._send()
+            await self._held_publisher().end(self._stream_id, block)
+            self._is_ended = True
+        await self._release()
+
+    def _start_flusher(self) -> None:
+        if self._flusher is None or self._flusher.done():
+            self._flusher = asyncio.get_running_loop().create_task(
+                self._flush_in_time(),
+                name="streamy-redis-writer",
+                context=contextvars.Context(),
+            )
+
+    async def _flush_in_time(self) -> None:
+        """Sends what is due until nothing waits. Never raises: the next write does."""
+        while (due_at := self._coalescer.due_at) is not None:
+            now = time.monotonic()
+            if now < due_at:
+                await anyio.sleep(due_at - now)
+            else:
+                await self._flush_due()
+
+    async def _flush_due(self) -> None:
+        async with self._lock:
+            due_at = self._coalescer.due_at
+            if due_at is None or time.monotonic() < due_at:
+                return
+            try:
+                await self._send()
+            except StreamEnded:
+                self._has_lost = True
+            except RedisUnavailable as exc:
+                self._postpone(exc)
+
+    async def _send(self) -> None:
+        """Sends the batch, if there is one. Called under the lock."""
+        batch = self._coalescer.batch(secrets.token_hex(12))
+        if batch is None:
+            return
+        try:
+            await self._held_publisher().send(
+                self._stream_id, batch.blocks, batch.key, is_first_try=not batch.is_repeat
+            )
+        except StreamEnded:
+            # Not even if the id is used anew: that is another text.
+            self._is_ended = True
+            self._coalescer.sent()
+            raise
+        self._is_failing = False
+        self._coalescer.sent()
+
+    def _held_publisher(self) -> Publisher:
+        if self._publisher is None:
+            self._publisher = self._new_publisher()
+        return self._publisher
+
+    def _postpone(self, exc: RedisUnavailable) -> None:
+        if not self._is_failing:
+            _log.warning("text for %r waits: %s", self._stream_id, exc)
+        self._is_failing = True
+        self._coalescer.postpone(time.monotonic() + WRITER_RETRY_INTERVAL)
+
+    def _check_ended(self) -> None:
+        if self._is_ended:
+            self._has_lost = False
+            raise StreamEnded(self._stream_id)
+
+    async def __aenter__(self) -> Writer:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with anyio.CancelScope(shield=True):
+            await self._leave(exc)
+
+    async def _leave(self, exc: BaseException | None) -> None:
+        try:
+            if exc is None:
+                await self._end(end_block(None, error_text=False))
+            else:
+                await self._end_after(exc)
+        finally:
+            await self._release()
+
+    async def _end_after(self, exc: BaseException) -> None:
+        try:
+            await self._end(end_block(exc, error_text=self._error_text))
+        except StreamEnded:
+            return
+        except StreamyError as trouble:
+            # The block's exception is the one that goes on.
+            exc.add_note(f"and stream {self._stream_id!r} could not be ended: {trouble}")
+            _log.warning("stream %r could not be ended: %s", self._stream_id, trouble)
+
+    async def _release(self) -> None:
+        """Ends the flusher, and whatever was opened after the manager was closed."""
+        if self._flusher is not None and not self._flusher.done():
+            self._flusher.cancel()
+            await asyncio.wait([self._flusher])
+        if self._publisher is not None:
+            await self._publisher.release()

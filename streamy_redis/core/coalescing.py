@@ -1,0 +1,155 @@
+"""Coalescing: which texts of a writer are joined into one event, when they are due, and its end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .event import encode_data, encode_end, encode_event, validate_event_name
+
+__all__ = ["DONE", "Batch", "Coalescer", "end_block"]
+
+# The data of the end of a writer whose block was left as it should be.
+DONE = {"reason": "done"}
+# Events of one batch, at most. Only names that change from text to text come near it.
+_MOST_EVENTS = 100
+# Characters of an exception's text that an end carries.
+_MOST_ERROR_TEXT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one send carries.
+
+    Attributes:
+        blocks: the events, at least one.
+        key: the idempotency key, the same at every try.
+        is_repeat: whether an earlier try may have been carried out.
+    """
+
+    blocks: list[bytes]
+    key: str
+    is_repeat: bool
+
+
+class Coalescer:
+    """The texts that wait to be sent together, as one batch.
+
+    Texts of one name that follow each other are joined into one event. The batch is due an
+    interval after its first text. Once it has been tried it takes no more, so that every further
+    try sends the same under the same key.
+
+    Args:
+        interval: seconds.
+        max_size: bytes of UTF-8, of all texts together.
+        to_json: never called, since texts are no JSON; the encoder wants one.
+    """
+
+    __slots__ = ("_events", "_interval", "_max_size", "_size", "_to_json", "_tried", "due_at")
+
+    def __init__(
+        self, interval: float, *, max_size: int, to_json: Callable[[Any], str | bytes]
+    ) -> None:
+        # When to send, on the caller's clock; None while nothing waits.
+        self.due_at: float | None = None
+        self._interval = interval
+        self._max_size = max_size
+        self._to_json = to_json
+        # Name and texts of each event, in order.
+        self._events: list[tuple[str | None, list[str]]] = []
+        self._size = 0
+        # The batch, from its first try until it was sent.
+        self._tried: Batch | None = None
+
+    def size(self, text: object, event_name: object) -> int:
+        """The bytes of a text that may be added.
+
+        Raises:
+            TypeError: it is no str.
+            InvalidEvent: it, or the name, breaks a rule.
+        """
+        if not isinstance(text, str):
+            raise TypeError(
+                f"a writer joins texts, so write() takes str, not {type(text).__name__}; "
+                "decode bytes, and send anything else by flush() and then send_event()"
+            )
+        if event_name is not None:
+            validate_event_name(event_name)
+        return len(encode_data(text, max_size=self._max_size, to_json=self._to_json))
+
+    def must_send_before(self, size: int, event_name: str | None, now: float) -> bool:
+        """Whether the batch has to go before so many bytes of that name can be added."""
+        if self.due_at is None:
+            return False
+        is_full = self._size + size > self._max_size or (
+            len(self._events) == _MOST_EVENTS and self._events[-1][0] != event_name
+        )
+        return is_full or self._tried is not None or now >= self.due_at
+
+    def add(self, text: str, size: int, event_name: str | None, now: float) -> bool:
+        """Adds a text, and says whether it is the first of a batch: then ``due_at`` is new."""
+        assert self._tried is None, "a batch that was tried takes no more"
+        if not text:
+            return False
+        if not self._events or self._events[-1][0] != event_name:
+            self._events.append((event_name, []))
+        self._events[-1][1].append(text)
+        self._size += size
+        if self.due_at is not None:
+            return False
+        self.due_at = now + self._interval
+        return True
+
+    def batch(self, new_key: str) -> Batch | None:
+        """What is to be sent now, if anything: ``sent()`` is to follow when it was.
+
+        Args:
+            new_key: the idempotency key, unless the batch has one from an earlier try.
+        """
+        tried = self._tried
+        if tried is not None:
+            return Batch(tried.blocks, tried.key, is_repeat=True)
+        if not self._events:
+            return None
+        blocks = [
+            encode_event("".join(texts), name, None, max_size=self._max_size, to_json=self._to_json)
+            for name, texts in self._events
+        ]
+        self._tried = Batch(blocks, new_key, is_repeat=False)
+        return self._tried
+
+    def sent(self) -> None:
+        """The batch is stored, or can never be."""
+        self._events = []
+        self._size = 0
+        self._tried = None
+        self.due_at = None
+
+    def postpone(self, until: float) -> None:
+        """The batch could not be sent: when to try again, if nobody asks before."""
+        if self.due_at is not None:
+            self.due_at = until
+
+
+def end_block(exc: BaseException | None, *, error_text: bool) -> bytes:
+    """The end of a writer whose block an exception left, or None did.
+
+    What is no Exception is how threads, greenlets and tasks are told to stop: KeyboardInterrupt,
+    SystemExit, GeneratorExit, GreenletExit, asyncio.CancelledError. Neither the application's
+    ``max_event_size`` nor its JSON encoder may keep a stream from ending.
+    """
+    text = json.dumps(_end_data(exc, error_text=error_text), separators=(",", ":"))
+    return encode_end(text, max_size=len(text), to_json=json.dumps)
+
+
+def _end_data(exc: BaseException | None, *, error_text: bool) -> dict[str, str]:
+    if exc is None:
+        return DONE
+    if not isinstance(exc, Exception):
+        return {"reason": "cancelled"}
+    data = {"reason": "failed", "error": type(exc).__name__}
+    if error_text:
+        data["text"] = str(exc)[:_MOST_ERROR_TEXT]
+    return data

@@ -1,0 +1,285 @@
+"""Coalescing: a writer whose texts go out together, and the thread that sends them in time."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from ..config import WRITER_LINGER, WRITER_RETRY_INTERVAL, StreamConfig
+from ..core.coalescing import DONE, Coalescer, end_block
+from ..core.event import encode_end
+from ..exceptions import RedisUnavailable, StreamEnded, StreamyError
+from .publisher import Publisher
+
+__all__ = ["Flusher", "Writer"]
+
+_log = logging.getLogger("streamy_redis.writer")
+
+
+class Writer:
+    """Writes text to one stream piece by piece, and ends it; what ``writer`` returns.
+
+    ::
+
+        with streams.writer("answer 7") as answer:
+            for token in model.generate(prompt):
+                answer.write(token)
+
+    Texts that come within ``interval`` seconds are joined into one event, which is sent when the
+    interval is over, whether or not more text comes. Leaving the block sends what waits and ends
+    the stream, so that pages stop waiting, with this data:
+
+    - ``{"reason": "done"}`` after a block that was left normally;
+    - ``{"reason": "failed", "error": "ValueError"}`` after an exception, whose text is in
+      ``"text"`` only with ``error_text=True``, since such texts may hold secrets;
+    - ``{"reason": "cancelled"}`` after KeyboardInterrupt, SystemExit and the like.
+
+    The exception goes on. If Redis is away, nothing is dropped: what could not be sent stays
+    first in line, is tried again under the same idempotency key (by the next write, at the end,
+    and in between by itself), and is stored once.
+
+    Safe to share between threads and greenlets. A forked process needs a writer of its own.
+    """
+
+    def __init__(
+        self,
+        publisher: Callable[[], Publisher],
+        flusher: Callable[[], Flusher],
+        config: StreamConfig,
+        stream_id: str,
+        *,
+        interval: float,
+        error_text: bool,
+    ) -> None:
+        self._publisher = publisher
+        self._flusher = flusher
+        self._config = config
+        self._stream_id = stream_id
+        self._error_text = error_text
+        self._coalescer = Coalescer(
+            interval, max_size=config.max_event_size, to_json=config.json_encoder
+        )
+        # Held while sending: what is written meanwhile waits, and so keeps its order.
+        self._lock = threading.Lock()
+        # By this writer or by anybody else.
+        self._is_ended = False
+        # Whether text was too late for that, and nobody has been told yet.
+        self._has_lost = False
+        # Whether a failure to send was logged since the last success.
+        self._is_failing = False
+        self._pid = os.getpid()
+
+    def write(self, text: str, event_name: str | None = None) -> None:
+        """Takes a piece of text, which is sent within ``interval`` seconds.
+
+        When this raises, it hasn't taken the text: the same call may be repeated. It waits for
+        Redis only if text that came earlier has to be sent first: because it is due, or because
+        both together would exceed ``max_event_size``.
+
+        Args:
+            text: any str; an empty one is nothing. Line ends become LF, as in every event.
+            event_name: the browser's event type. Texts are joined with those of the same name
+                next to them.
+
+        Raises:
+            TypeError: text is no str. Only text can be joined; ``flush()`` and then
+                ``send_event`` send anything else in its place.
+            InvalidEvent: text is larger than ``max_event_size``, or breaks another rule.
+            StreamEnded: somebody has ended the stream, for example to cancel this writer.
+            RedisUnavailable: earlier text can't be sent; it is kept.
+        """
+        self._check_process()
+        size = self._coalescer.size(text, event_name)
+        with self._lock:
+            self._check_ended()
+            if self._coalescer.must_send_before(size, event_name, time.monotonic()):
+                self._send()
+            is_first = self._coalescer.add(text, size, event_name, time.monotonic())
+            due_at = self._coalescer.due_at
+        if is_first and due_at is not None:
+            self._flusher().schedule(self, due_at)
+
+    def flush(self) -> None:
+        """Sends what waits, now.
+
+        Raises:
+            StreamEnded, RedisUnavailable: as ``write``.
+        """
+        self._check_process()
+        with self._lock:
+            self._check_ended()
+            self._send()
+
+    def close(self, data: Any = DONE) -> None:
+        """Sends what waits and ends the stream with data. Leaving the block does it by itself.
+
+        Repeating it is harmless. After RedisUnavailable it may be called again, to try again.
+
+        Raises:
+            StreamEnded: somebody has ended the stream before all text was sent.
+            InvalidEvent, RedisUnavailable: as ``end_stream``.
+        """
+        self._check_process()
+        config = self._config
+        block = encode_end(data, max_size=config.max_event_size, to_json=config.json_encoder)
+        self._end(block)
+
+    def _end(self, block: bytes) -> None:
+        with self._lock:
+            if self._is_ended and not self._has_lost:
+                return
+            self._check_ended()
+            self._send()
+            self._publisher().end(self._stream_id, block)
+            self._is_ended = True
+
+    def flush_due(self, now: float) -> float | None:
+        """Sends what is due, for the flusher, who never raises: the next write does.
+
+        Returns:
+            When to call again; None if nothing waits.
+        """
+        with self._lock:
+            due_at = self._coalescer.due_at
+            if due_at is None or now < due_at:
+                return due_at
+            try:
+                self._send()
+            except StreamEnded:
+                self._has_lost = True
+            except RedisUnavailable as exc:
+                self._postpone(exc)
+            return self._coalescer.due_at
+
+    def _send(self) -> None:
+        """Sends the batch, if there is one. Called under the lock."""
+        batch = self._coalescer.batch(secrets.token_hex(12))
+        if batch is None:
+            return
+        try:
+            self._publisher().send(
+                self._stream_id, batch.blocks, batch.key, is_first_try=not batch.is_repeat
+            )
+        except StreamEnded:
+            # Not even if the id is used anew: that is another text.
+            self._is_ended = True
+            self._coalescer.sent()
+            raise
+        self._is_failing = False
+        self._coalescer.sent()
+
+    def _postpone(self, exc: RedisUnavailable) -> None:
+        if not self._is_failing:
+            _log.warning("text for %r waits: %s", self._stream_id, exc)
+        self._is_failing = True
+        self._coalescer.postpone(time.monotonic() + WRITER_RETRY_INTERVAL)
+
+    def _check_ended(self) -> None:
+        if self._is_ended:
+            self._has_lost = False
+            raise StreamEnded(self._stream_id)
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise RuntimeError("a writer can't be used in a forked process; make one there")
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if os.getpid() != self._pid:
+            return  # the stream is the parent's to end
+        if exc is None:
+            self._end(end_block(None, error_text=False))
+            return
+        try:
+            self._end(end_block(exc, error_text=self._error_text))
+        except StreamEnded:
+            return
+        except StreamyError as trouble:
+            # The block's exception is the one that goes on.
+            exc.add_note(f"and stream {self._stream_id!r} could not be ended: {trouble}")
+            _log.warning("stream %r could not be ended: %s", self._stream_id, trouble)
+
+
+class Flusher:
+    """The thread that sends in time what writers hold; one for all writers of a manager.
+
+    It is started when something waits, and ends when nothing has waited for a moment.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        # When to look at which writer.
+        self._due: dict[Writer, float] = {}
+        self._thread: threading.Thread | None = None
+        # When the thread will look by itself.
+        self._looks_at = 0.0
+
+    def schedule(self, writer: Writer, at: float) -> None:
+        """Has a writer flushed at that time, and at no earlier one that was said before."""
+        with self._changed:
+            self._due[writer] = at
+            if self._thread is None:
+                self._start()
+            elif at < self._looks_at:
+                self._changed.notify()
+
+    def close(self) -> None:
+        """Ends the thread; writers send what waits with their next write, or at their end."""
+        with self._changed:
+            self._due.clear()
+            thread, self._thread = self._thread, None
+            self._changed.notify()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout=WRITER_LINGER)
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._run, name="streamy-redis-writer", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as exc:
+            # No more threads, or the interpreter ends: as after close().
+            _log.warning("text waits for the next write: %s", exc)
+        else:
+            self._thread = thread
+
+    def _run(self) -> None:
+        me = threading.current_thread()
+        while (writer := self._next(me)) is not None:
+            again_at = writer.flush_due(time.monotonic())
+            if again_at is not None:
+                self._again(writer, again_at)
+
+    def _next(self, me: threading.Thread) -> Writer | None:
+        """Waits for a writer that is due; None when the thread is to end."""
+        ends_at = time.monotonic() + WRITER_LINGER
+        with self._changed:
+            while self._thread is me:
+                now = time.monotonic()
+                writer = min(self._due, key=self._due.__getitem__, default=None)
+                self._looks_at = ends_at if writer is None else self._due[writer]
+                if self._looks_at > now:
+                    self._changed.wait(self._looks_at - now)
+                elif writer is not None:
+                    del self._due[writer]
+                    return writer
+                else:
+                    self._thread = None
+        return None
+
+    def _again(self, writer: Writer, at: float) -> None:
+        with self._changed:
+            # Somebody who wrote since then knows better.
+            self._due.setdefault(writer, at)

@@ -1,0 +1,115 @@
+"""Which texts are joined, when they are due, and what stays the same at every try."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from streamy_redis.core.coalescing import Coalescer, end_block
+
+
+def coalescer(*, interval: float = 1.0, max_size: int = 100) -> Coalescer:
+    return Coalescer(interval, max_size=max_size, to_json=json.dumps)
+
+
+def add(box: Coalescer, text: str, name: str | None = None, now: float = 0.0) -> bool:
+    size = box.size(text, name)
+    assert not box.must_send_before(size, name, now)
+    return box.add(text, size, name, now)
+
+
+def test_it_is_due_an_interval_after_the_first_text():
+    box = coalescer()
+
+    assert [add(box, "a", now=5.0), add(box, "b", now=5.5)] == [True, False]
+
+    assert box.due_at == 6.0
+    assert not box.must_send_before(1, None, 5.9)
+    assert box.must_send_before(1, None, 6.0)
+
+
+def test_an_empty_text_is_nothing():
+    box = coalescer()
+
+    assert not add(box, "")
+
+    assert box.due_at is None
+    assert box.batch("key") is None
+
+
+def test_neighbours_of_one_name_are_one_event():
+    box = coalescer()
+    for text, name in (("a", None), ("b", None), ("c", "x"), ("d", "x"), ("e", None)):
+        add(box, text, name)
+
+    batch = box.batch("key")
+
+    assert batch is not None
+    assert batch.blocks == [b"data: ab\n\n", b"event: x\ndata: cd\n\n", b"data: e\n\n"]
+
+
+def test_a_batch_that_was_tried_stays_as_it_is_until_it_was_sent():
+    box = coalescer()
+    add(box, "a")
+    first = box.batch("one")
+    assert box.must_send_before(1, None, 0.0), "it takes no more"
+
+    again = box.batch("two")
+
+    assert first is not None
+    assert again is not None
+    assert (again.blocks, again.key) == (first.blocks, "one")
+    assert (first.is_repeat, again.is_repeat) == (False, True)
+    box.sent()
+    assert box.due_at is None
+    add(box, "b")
+    fresh = box.batch("three")
+    assert fresh is not None
+    assert (fresh.key, fresh.is_repeat) == ("three", False)
+
+
+def test_the_size_is_that_of_all_texts_in_utf_8():
+    box = coalescer(max_size=10)
+    add(box, "ßß", "x")
+    add(box, "12345")
+
+    assert not box.must_send_before(1, None, 0.0)
+    assert box.must_send_before(2, None, 0.0)
+
+
+def test_the_events_of_a_batch_are_bounded():
+    box = coalescer(max_size=10_000)
+    for n in range(100):
+        add(box, "a", str(n))
+
+    assert box.must_send_before(1, "another", 0.0)
+    assert not box.must_send_before(1, "99", 0.0)
+
+
+def test_it_can_be_put_off_while_something_waits():
+    box = coalescer()
+    box.postpone(9.0)
+    assert box.due_at is None
+    add(box, "a")
+
+    box.postpone(9.0)
+
+    assert box.due_at == 9.0
+
+
+@pytest.mark.parametrize(
+    ("exc", "data"),
+    [
+        (None, {"reason": "done"}),
+        (ValueError("secret"), {"reason": "failed", "error": "ValueError"}),
+        (asyncio.CancelledError(), {"reason": "cancelled"}),
+        (KeyboardInterrupt(), {"reason": "cancelled"}),
+    ],
+)
+def test_the_end_says_why(exc: BaseException | None, data: dict[str, str]):
+    block = end_block(exc, error_text=False).decode()
+
+    assert block.startswith("event: stream-end\ndata: ")
+    assert json.loads(block.partition("data: ")[2]) == data

@@ -1,0 +1,70 @@
+"""The app of integrations/fastapi-llm, as a user runs it."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+from tests.browser import EventSource
+from tests.child import Child
+from tests.servers import RedisServer
+from tests.web_servers import ROOT, ServerKind, WebServer, http
+
+__all__ = ["PROMPT", "AnswerStack", "tokens"]
+
+FOLDER = ROOT / "integrations" / "fastapi-llm"
+WEB = ServerKind(
+    "uvicorn",
+    ["uvicorn", "--port", "{port}", "--workers", "{workers}", "{app}"],
+    is_asgi=True,
+    is_up="Application startup complete",
+)
+PROMPT = "What is a stream, really?"
+
+
+class AnswerStack:
+    """Two web workers and a generator, on a Redis of their own."""
+
+    def __init__(self, redis_server: RedisServer, log: Path, *, pause: float = 0.005) -> None:
+        self._log = log
+        self._env = {"STREAMY_REDIS_URL": redis_server.url, "LLM_PAUSE": str(pause)}
+        self._store = redis_server.connect()
+        self._browsers: list[EventSource] = []
+        self.web = WebServer(
+            WEB, "app:app", workers=2, env=self._env, directory=FOLDER, ready="/"
+        ).start()
+        self.start_generator()
+
+    def start_generator(self) -> None:
+        self.generator = Child(
+            [sys.executable, "generator.py"],
+            self._log,
+            env={**self._env, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+            cwd=FOLDER,
+        )
+
+    def ask(self, prompt: str = PROMPT) -> str:
+        answer = http.post(f"{self.web.url}/answers", json={"prompt": prompt})
+        return answer.raise_for_status().json()["id"]
+
+    def page(self, answer_id: str) -> EventSource:
+        browser = EventSource(f"{self.web.url}/answers/{answer_id}")
+        self._browsers.append(browser)
+        return browser
+
+    def running(self) -> int:
+        """How many answers the generator is at."""
+        return self._store.llen("llm:prompts:running:1")  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        for browser in self._browsers:
+            browser.close()
+        self._store.close()
+        self.generator.stop()
+        self.web.close()
+
+
+def tokens(prompt: str = PROMPT) -> list[str]:
+    """What the model says to a prompt."""
+    return runpy.run_path(str(FOLDER / "model.py"))["text_of"](prompt)

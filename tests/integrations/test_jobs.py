@@ -1,0 +1,161 @@
+"""Jobs on Celery and on RQ: whatever becomes of a job, its page is told, and stops waiting."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamy_redis import StreamManager
+from tests.browser import EventSource
+from tests.servers import RedisServer
+from tests.web_servers import ROOT, http
+
+from .job_stack import CELERY, RQ, JobStack, kill_all
+
+
+@pytest.fixture(params=[CELERY, RQ], ids=lambda kind: kind.folder)
+def stack(
+    request: pytest.FixtureRequest, redis_server: RedisServer, tmp_path: Path
+) -> Iterator[JobStack]:
+    stack = JobStack(request.param, redis_server, tmp_path / "worker.log")
+    yield stack
+    stack.close()
+
+
+def percents(browser: EventSource) -> list[int]:
+    return [json.loads(event.data)["percent"] for event in browser.of_type("progress")]
+
+
+def runs(browser: EventSource) -> None:
+    browser.wait_for(lambda b: any(0 < percent < 100 for percent in percents(b)), 15, "it runs")
+
+
+def end_of(browser: EventSource, within: float = 15) -> dict[str, Any]:
+    """The data of the end, after which the browser stops for good."""
+    browser.wait_closed(within)
+    assert browser.statuses[-1] == 204
+    [end] = browser.of_type("stream-end")
+    return json.loads(end.data)  # type: ignore[no-any-return]
+
+
+def test_a_job_reports_its_progress_and_its_end(stack: JobStack):
+    stack.start()
+    job = stack.job()
+    first, second = stack.page(job), stack.page(job)
+
+    assert end_of(first) == end_of(second) == {"reason": "done"}
+    # A page that opens afterwards, or is loaded again.
+    late = stack.page(job)
+    assert end_of(late) == {"reason": "done"}
+    for page in (first, second, late):
+        assert percents(page) == list(range(0, 101, 5))
+
+
+def test_a_job_that_fails_says_so_without_its_text(stack: JobStack):
+    stack.start()
+    page = stack.page(stack.job("?fails_at=3"))
+
+    assert end_of(page) == {"reason": "failed", "error": "ValueError"}
+    assert percents(page) == [0, 5, 10]
+
+
+def test_a_job_whose_process_is_killed_is_told_by_its_worker(stack: JobStack):
+    # So long a lease can't be what tells.
+    stack.start(JOB_STEP=0.5, JOB_LEASE=600)
+    page = stack.page(stack.job())
+    runs(page)
+
+    stack.child().kill()
+
+    assert end_of(page) == {"reason": "failed", "error": stack.kind.killed}
+    # The worker goes on with the next job.
+    runs(stack.page(stack.job()))
+
+
+def test_a_job_whose_whole_worker_is_killed_is_lost_when_its_lease_runs_out(stack: JobStack):
+    stack.start(JOB_STEP=0.2, JOB_LEASE=2)
+    page = stack.page(stack.job())
+    runs(page)
+    assert stack.worker is not None
+
+    kill_all(stack.worker)
+
+    assert end_of(page) == {"reason": "lost"}
+    assert percents(page)[-1] < 100
+
+
+def test_a_job_has_made_its_promise_when_its_report_is_seen(
+    stack: JobStack, redis_server: RedisServer
+):
+    # Who is killed right behind a report would else be given the time of one that waits.
+    stack.start(JOB_LEASE=20, JOB_WAIT=600)
+    job = stack.job()
+
+    with (
+        contextlib.closing(redis_server.connect()) as store,
+        StreamManager(redis_server.url) as streams,
+        streams.subscribe(job, replay="all") as events,
+    ):
+        for event in events:
+            promised = store.zscore("jobs:leases", job)
+            if event.kind == "event" and json.loads(event.data)["percent"]:
+                break
+        assert promised is not None
+        assert promised <= store.time()[0] + 20
+
+
+def test_a_job_that_no_worker_takes_is_lost_as_well(stack: JobStack):
+    stack.start(has_worker=False, JOB_WAIT=1)
+    page = stack.page(stack.job())
+
+    assert end_of(page) == {"reason": "lost"}
+
+
+def test_a_cancelled_job_stops(stack: JobStack):
+    stack.start()
+    job = stack.job()
+    page = stack.page(job)
+    runs(page)
+
+    http.delete(f"{stack.web.url}/jobs/{job}").raise_for_status()
+
+    assert end_of(page) == {"reason": "cancelled"}
+    # The one worker is free for the next.
+    runs(stack.page(stack.job()))
+
+
+def test_killing_web_workers_and_the_feed_loses_nothing(stack: JobStack):
+    stack.start(JOB_STEP=0.2)
+    pages = [stack.page(job) for job in [stack.job()] for _ in range(4)]
+    for page in pages:
+        runs(page)
+
+    for worker in stack.web.workers():
+        worker.kill()
+
+    for page in pages:
+        assert end_of(page, 30) == {"reason": "done"}
+        assert percents(page) == list(range(0, 101, 5))
+        assert page.opens >= 2
+
+
+def test_a_job_that_nobody_knows_stops_the_page(stack: JobStack):
+    stack.start(has_worker=False)
+    page = stack.page("nonsense")
+
+    page.wait_closed()
+
+    assert page.statuses == [404]
+
+
+def test_both_folders_have_the_same_page():
+    celery, rq = (
+        (ROOT / "integrations" / kind.folder / "page.html").read_text() for kind in (CELERY, RQ)
+    )
+
+    assert celery == rq
