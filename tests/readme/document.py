@@ -27,7 +27,12 @@ README = (ROOT / "README.md").read_text()
 # All that a reader is led to, by its path.
 PAGES = {
     name: (ROOT / name).read_text()
-    for name in ("README.md", "docs/security.md", "docs/reliability.md")
+    for name in (
+        "README.md",
+        "docs/command-line.md",
+        "docs/security.md",
+        "docs/reliability.md",
+    )
 }
 
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -1,0 +1,144 @@
+"""A page that shows a stream, served by Flask's own server.
+
+The wheel holds no boards and their servers; Flask brings a server along, so this needs nothing
+that a user of the Flask extra hasn't got.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import importlib.util
+import itertools
+import logging
+import os
+import socket
+import threading
+from typing import Any
+
+from flask import Flask, Response, request
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from .config import StreamConfig
+from .connections import DEFAULT_URL, MEMORY_URL, url_from_environment
+from .exceptions import RedisUnavailable, StreamEnded
+from .sync.manager import StreamManager
+
+__all__ = ["DemoServer", "source_for_demo"]
+
+STREAM = "demo"
+# Seconds between two events that come by themselves.
+_TICK_INTERVAL = 1.0
+
+_log = logging.getLogger("streamy_redis.demo")
+
+
+def source_for_demo(redis_url: str | None) -> str:
+    """The Redis that is named, else memory:// where it is installed, else the default."""
+    named = redis_url or url_from_environment()
+    if redis_url is None and named == DEFAULT_URL and not _is_named() and _has_memory():
+        return MEMORY_URL
+    return named
+
+
+def _is_named() -> bool:
+    return any(os.environ.get(name) for name in ("STREAMY_REDIS_URL", "REDIS_URL"))
+
+
+def _has_memory() -> bool:
+    return all(importlib.util.find_spec(name) is not None for name in ("fakeredis", "lupa"))
+
+
+class DemoServer:
+    """The page, its stream, and a thread that sends a tick a second.
+
+    Args:
+        source: a Redis URL.
+        port: of the loopback interface; 0 for any.
+
+    Raises:
+        OSError: the port is taken.
+        ImportError: memory:// isn't installed.
+    """
+
+    stream_id = STREAM
+
+    def __init__(self, source: str, config: StreamConfig, port: int) -> None:
+        self.is_shared = source != MEMORY_URL
+        self._streams = StreamManager(source, config=config)
+        self._stopped = threading.Event()
+        app = _app(self._streams)
+        # Flask's server ends the process where it can't have the port.
+        with socket.create_server(("127.0.0.1", port)) as listening:
+            self._server = make_server(
+                "127.0.0.1",
+                listening.getsockname()[1],
+                app,
+                threaded=True,
+                request_handler=_QuietHandler,
+                fd=listening.fileno(),
+            )
+        self.url = f"http://127.0.0.1:{self._server.port}/"
+
+    def serve(self) -> None:
+        """Serves until Ctrl-C, which is how one stops it, and no error."""
+        threading.Thread(target=self._tick, name="streamy-redis demo", daemon=True).start()
+        try:
+            self._server.serve_forever()
+        finally:
+            self._stopped.set()
+            self._streams.close()
+            self._server.server_close()
+
+    def _tick(self) -> None:
+        for number in itertools.count(1):
+            if self._stopped.wait(_TICK_INTERVAL):
+                return
+            try:
+                self._streams.send_event(STREAM, f"tick {number}", "tick")
+            except StreamEnded:
+                # Somebody pressed the button.
+                continue
+            except RedisUnavailable as exc:
+                _log.warning("a tick was not sent: %s", exc)
+
+
+class _QuietHandler(WSGIRequestHandler):
+    """Without a line for each request, which would hide what the command line says."""
+
+    def log(self, type: str, message: str, *args: Any) -> None:
+        _log.debug(message, *args)
+
+
+def _app(streams: StreamManager) -> Flask:
+    app = Flask(__name__)
+    page = importlib.resources.files(__package__).joinpath("demo.html").read_text("utf-8")
+
+    @app.get("/")
+    def show() -> str:
+        return page
+
+    @app.get("/stream")
+    def stream() -> Response:
+        return streams.get_stream(STREAM, last_event_id=request.args.get("cursor"), replay=5)
+
+    @app.post("/send")
+    def send() -> dict[str, str]:
+        return {"id": streams.send_event(STREAM, request.get_data())}
+
+    @app.post("/end")
+    def end() -> dict[str, bool]:
+        return {"ended": streams.end_stream(STREAM)}
+
+    @app.post("/anew")
+    def start_anew() -> dict[str, bool]:
+        return {"deleted": streams.delete_stream(STREAM)}
+
+    @app.errorhandler(StreamEnded)
+    def refuse(error: StreamEnded) -> tuple[str, int]:
+        return str(error), 409
+
+    @app.errorhandler(RedisUnavailable)
+    def redis_away(error: RedisUnavailable) -> tuple[str, int]:
+        return str(error), 503
+
+    return app
