@@ -30,13 +30,12 @@ from ..config import (
 )
 from ..connections import async_listener_connection
 from ..core.history import HistoryPage, HistoryRequest
-from ..core.hub import Commands, Delivery
+from ..core.hub import Commands
 from ..core.subscriber import CloseReason, Outgoing, Subscriber
 from ..keys import Keys
 from ..server import ServerWatch
 from .history import HistoryReader
 from .wire import Wire, open_wire
-from .writer import TaskWriter, new_writer
 
 __all__ = ["Listener"]
 
@@ -181,23 +180,10 @@ class Listener:
             blocked = [s for s in resting if not s.writer.write(data)]
             if blocked:
                 self._hub.block(blocked, time.monotonic())
-        if deliveries and new_writer is TaskWriter:
-            asyncio.get_running_loop().call_soon(self._find_the_late, deliveries)
         for subscriber in subscribers:
             subscriber.writer.wake()
         for stream_id, reason in ends:
             _log.debug("a response of %r ended: %s", stream_id, reason)
-
-    def _find_the_late(self, deliveries: list[Delivery]) -> None:
-        """Their tasks have had their turn: who still writes has a slow client."""
-        late = [
-            subscriber
-            for _, resting in deliveries
-            for subscriber in resting
-            if isinstance(subscriber.writer, TaskWriter) and subscriber.writer.is_late
-        ]
-        if late:
-            self._hub.block(late, time.monotonic())
 
     # The log
 

@@ -17,7 +17,7 @@ from ..core.replay import Replay
 from ..core.subscriber import CloseReason, Outgoing, Pacing, Subscriber
 from ..exceptions import RedisUnavailable
 from .listener import Listener
-from .writer import Receive, Send, new_writer
+from .writer import Receive, ResponseWriter, Send
 
 __all__ = ["Stream", "Subscription"]
 
@@ -122,13 +122,14 @@ class Stream:
             abort: cuts off a write under way, as far as the server lets us.
         """
         with anyio.CancelScope() as scope:
-            writer = new_writer(self.subscriber, self._listener, send, abort, scope.cancel)
+            writer = ResponseWriter(self.subscriber, self._listener, send, abort, scope.cancel)
             self.subscriber.writer = writer
             writer.wake()
             try:
                 while (await receive())["type"] != "http.disconnect":
                     pass
             finally:
+                writer.stop()
                 self.close()
                 await writer.aclose()
         if writer.error is not None:

@@ -1,17 +1,19 @@
 """How a response is written to whatever `send` a server or a middleware gives it.
 
-On Python 3.12 and later each write is an eager task of its own, before that each response has a
-task: what is promised is the same, so the tests are.
+A write is begun from wherever an event is heard, in the name of a task of the response's, and is
+finished there if it has to wait: `send` must not be able to tell.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import itertools
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any
 
+import anyio
 import pytest
 
 from streamy_redis import AsyncStreamManager, StreamConfig
@@ -22,6 +24,7 @@ Message = MutableMapping[str, Any]
 SCOPE = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
 ROOM = "room"
 FATAL = "fatal"
+DEPTH = contextvars.ContextVar("depth", default=0)
 
 
 class Client:
@@ -97,6 +100,21 @@ class NowAndThen(Client):
             await asyncio.sleep(0)
 
 
+class InAMiddleware(NowAndThen):
+    """Its sends go through what belongs to a task: time limits, context variables."""
+
+    async def transmit(self, message: Message) -> None:
+        task = asyncio.current_task()
+        token = DEPTH.set(DEPTH.get() + 1)
+        async with asyncio.timeout(5):
+            with anyio.fail_after(5):
+                await super().transmit(message)
+        assert DEPTH.get() == 1
+        DEPTH.reset(token)
+        assert task is not None
+        assert asyncio.current_task() is task
+
+
 class Held(Client):
     """While it is held, a send doesn't complete."""
 
@@ -107,6 +125,18 @@ class Held(Client):
 
     async def transmit(self, message: Message) -> None:
         await self.gate.wait()
+
+
+class LeavingInAWrite(Client):
+    """It leaves as soon as an event is written to it, and that write ends as if it was done."""
+
+    async def transmit(self, message: Message) -> None:
+        if b"data: x" in message.get("body", b""):
+            self.leave()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                await asyncio.sleep(0)
 
 
 class _Failing(Client):
@@ -207,7 +237,7 @@ def run(test: Callable[[Server], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(main())
 
 
-KINDS = [Client, Suspending, NowAndThen]
+KINDS = [Client, Suspending, NowAndThen, InAMiddleware]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -320,6 +350,20 @@ def test_nothing_is_written_after_a_send_that_failed(failing: type[_Failing]):
         assert await server.error_of(stays) is None
         assert not {"2", "3"} & set(fails.data)
         assert all(message.get("more_body") is not False for message in fails.messages)
+
+    run(test)
+
+
+def test_a_client_that_leaves_as_a_write_begins_leaves_no_task():
+    async def test(server: Server) -> None:
+        leaves, stays = LeavingInAWrite(), Client()
+        await server.open(leaves, stays)
+
+        await server.send("x")
+
+        assert await server.error_of(leaves) is None
+        assert leaves.under_way == 0
+        await until(lambda: stays.data == ["x"], "others go on")
 
     run(test)
 

@@ -34,7 +34,7 @@ HISTORY_FAULTS = {
 class Client:
     """An EventSource: it reconnects with the last id it saw, and checks what it gets.
 
-    And the writer of its response: writes_at_once is that of a socket or an eager task; of
+    And the writer of its response: writes_at_once is that of a socket or an ASGI response; of
     any other, the test says when it takes.
     """
 
