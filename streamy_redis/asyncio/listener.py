@@ -176,10 +176,13 @@ class Listener:
         deliveries = self._hub.deliveries_to_make()
         subscribers = self._hub.subscribers_to_flush()
         ends = self._hub.ends_to_tell()
+        blocked = []
         for data, resting in deliveries:
-            blocked = [s for s in resting if not s.writer.write(data)]
-            if blocked:
-                self._hub.block(blocked, time.monotonic())
+            for subscriber in resting:
+                if not subscriber.writer.write(data):
+                    blocked.append(subscriber)
+        if blocked:
+            self._hub.block(blocked, time.monotonic())
         for subscriber in subscribers:
             subscriber.writer.wake()
         for stream_id, reason in ends:

@@ -66,6 +66,7 @@ class _Feed:
         "recent",
         "recent_bytes",
         "replaying",
+        "rested",
         "resting",
         "stream_id",
     )
@@ -87,6 +88,8 @@ class _Feed:
         self.live: dict[Subscriber, None] = {}
         # Those that are LIVE and rest, by the name that they give to unnamed events.
         self.resting: dict[str | None, dict[Subscriber, None]] = {}
+        # The same as lists, until somebody comes or goes: each flush walks through them.
+        self.rested: list[tuple[str | None, list[Subscriber]]] | None = None
         # What those that rest get at the next flush, and when they got something last.
         self.batch: list[Publication] = []
         self.batch_bytes = 0
@@ -117,6 +120,17 @@ class _Feed:
     def forget_batch(self) -> list[Publication]:
         batch, self.batch, self.batch_bytes = self.batch, [], 0
         return batch
+
+    def rest(self, subscriber: Subscriber) -> None:
+        self.resting.setdefault(subscriber.event_name, {})[subscriber] = None
+        self.rested = None
+
+    def stir(self, subscriber: Subscriber) -> None:
+        group = self.resting[subscriber.event_name]
+        del group[subscriber]
+        if not group:
+            del self.resting[subscriber.event_name]
+        self.rested = None
 
     def at_rest(self) -> list[Subscriber]:
         return [subscriber for group in self.resting.values() for subscriber in group]
@@ -301,15 +315,12 @@ class Hub:
         if not feed.batch and not subscriber.is_resting:
             subscriber.is_resting = True
             del feed.live[subscriber]
-            feed.resting.setdefault(subscriber.event_name, {})[subscriber] = None
+            feed.rest(subscriber)
 
     def _wake_up(self, feed: _Feed, subscriber: Subscriber) -> None:
         """A backlog of its own again, with what it would have got at the next flush."""
         subscriber.is_resting = False
-        group = feed.resting[subscriber.event_name]
-        del group[subscriber]
-        if not group:
-            del feed.resting[subscriber.event_name]
+        feed.stir(subscriber)
         feed.live[subscriber] = None
         for publication in feed.batch:
             subscriber.queue(publication)
@@ -771,12 +782,16 @@ class Hub:
         deliveries = []
         for feed in feeds:
             batch = feed.forget_batch()
-            for name, group in feed.resting.items() if batch else ():
+            if not batch:
+                continue
+            if feed.rested is None:
+                feed.rested = [(name, list(group)) for name, group in feed.resting.items()]
+            for name, subscribers in feed.rested:
                 if len(batch) == 1:
                     data = batch[0].named(name)
                 else:
                     data = b"".join([publication.named(name) for publication in batch])
-                deliveries.append((data, list(group)))
+                deliveries.append((data, subscribers))
         return deliveries
 
     def subscribers_to_flush(self) -> Iterable[Subscriber]:

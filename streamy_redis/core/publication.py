@@ -94,7 +94,7 @@ class Publication:
             epoch, seq, tag = match.groups()
             start, position = match.end(), Position(int(epoch), int(seq), tag.decode())
         # One block, whole: a blank line inside would smuggle in a second one, and CR ends a line.
-        if payload.find(b"\n\n", start) != len(payload) - 2 or payload.find(b"\r", start) >= 0:
+        if payload.find(b"\n\n", start) != len(payload) - 2 or b"\r" in payload:
             return None
         return cls(payload, position, payload.startswith(_END_LINE, start))
 

@@ -264,11 +264,14 @@ class Listener:
             deliveries = self._hub.deliveries_to_make()
             subscribers = self._hub.subscribers_to_flush()
             ends = self._hub.ends_to_tell()
+        blocked = []
         for data, resting in deliveries:
-            blocked = [s for s in resting if not s.writer.write(data)]
-            if blocked:
-                with self._lock:
-                    self._hub.block(blocked, time.monotonic())
+            for subscriber in resting:
+                if not subscriber.writer.write(data):
+                    blocked.append(subscriber)
+        if blocked:
+            with self._lock:
+                self._hub.block(blocked, time.monotonic())
         for subscriber in subscribers:
             subscriber.writer.wake()
         for stream_id, reason in ends:
@@ -422,7 +425,11 @@ class _Channels:
         """Subscribes and unsubscribes; the acknowledgements come as messages."""
         packed = self._table.pack(commands)
         if packed:
-            self._connection.send_packed_command(self._connection.pack_commands(packed))
+            self._send(*packed)
+
+    def _send(self, *commands: tuple[str, ...]) -> None:
+        assert self._wire is not None
+        self._wire.send(self._connection.pack_commands(commands))
 
     def receive(self) -> list[Message] | None:
         """What has arrived; waits for it, a wake-up, or the next look at the silence.
@@ -448,4 +455,4 @@ class _Channels:
                 raise redis.TimeoutError(f"no answer to PING for {PONG_TIMEOUT} s")
         elif now - self._heard_at > PING_INTERVAL:
             self._pinged_at = now
-            self._connection.send_command("PING", check_health=False)
+            self._send(("PING",))

@@ -9,6 +9,7 @@ import contextlib
 import selectors
 import socket
 import ssl
+from collections.abc import Iterable
 from typing import Protocol
 
 import redis
@@ -35,6 +36,14 @@ class Wire(Protocol):
             redis.ConnectionError, OSError: the connection is lost.
         """
 
+    def send(self, pieces: Iterable[bytes]) -> None:
+        """Sends packed commands.
+
+        Raises:
+            redis.ConnectionError, OSError: the connection is lost, or takes nothing for as long
+                as it may wait.
+        """
+
     def wake(self) -> None:
         """Lets receive() return, from any thread."""
 
@@ -55,6 +64,9 @@ class _SocketWire:
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
+        # For a send; all that is at hand is read without waiting.
+        self._timeout = connected.gettimeout()
+        connected.settimeout(0)
         self._replies = new_replies()
         self._waker, self._wakened = socket.socketpair()
         self._waker.setblocking(False)
@@ -82,14 +94,18 @@ class _SocketWire:
 
     def _receive_piece(self) -> bytes | None:
         """What is at hand; None if that is less than a record of TLS."""
-        timeout = self._socket.gettimeout()
-        self._socket.settimeout(0)
         try:
             return self._socket.recv(_PIECE)
         except (BlockingIOError, ssl.SSLWantReadError):
             return None
+
+    def send(self, pieces: Iterable[bytes]) -> None:
+        self._socket.settimeout(self._timeout)
+        try:
+            for piece in pieces:
+                self._socket.sendall(piece)
         finally:
-            self._socket.settimeout(timeout)
+            self._socket.settimeout(0)
 
     def wake(self) -> None:
         # A full buffer or a closed end wakes as well.
@@ -118,6 +134,9 @@ class _EmbeddedWire:
             except redis.ResponseError as exc:
                 replies.append(exc)
         return replies
+
+    def send(self, pieces: Iterable[bytes]) -> None:
+        self._connection.send_packed_command(pieces)
 
     def wake(self) -> None:
         # It looks soon enough.
