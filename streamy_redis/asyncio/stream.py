@@ -79,9 +79,10 @@ class Stream:
 
     async def is_open_within(self, seconds: float) -> bool:
         """Waits; False if Redis hasn't answered by then."""
-        with anyio.move_on_after(seconds):
-            while not self._is_decided:
-                await self._wait()
+        if not self._is_decided:
+            with anyio.move_on_after(seconds):
+                while not self._is_decided:
+                    await self._wait()
         return self._is_decided
 
     @property
