@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .config import StreamConfig
 from .core.event import Event, ReceivedEvent
 from .core.history import StreamInfo
+from .core.stats import StreamStats
 from .exceptions import InvalidEvent, RedisUnavailable, StreamEnded, StreamyError
 from .sync.manager import StreamManager
 
@@ -27,6 +28,7 @@ __all__ = [
     "StreamEnded",
     "StreamInfo",
     "StreamManager",
+    "StreamStats",
     "StreamyError",
 ]
 

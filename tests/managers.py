@@ -9,7 +9,13 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
-from streamy_redis import AsyncStreamManager, ReceivedEvent, StreamConfig, StreamManager
+from streamy_redis import (
+    AsyncStreamManager,
+    ReceivedEvent,
+    StreamConfig,
+    StreamManager,
+    StreamStats,
+)
 
 from .deadline import Deadline
 
@@ -106,6 +112,9 @@ class AsyncioManager:
         # Plain in both, as subscribe is.
         writer = self._loop.call(lambda: self.wrapped.writer(*args, **kwargs))
         return _BlockingWriter(writer, self._loop)
+
+    def stats(self) -> StreamStats:
+        return self.wrapped.stats()
 
     def close(self) -> None:
         self._run("aclose")

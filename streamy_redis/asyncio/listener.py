@@ -34,6 +34,7 @@ from ..core.hub import Commands
 from ..core.subscriber import CloseReason, Outgoing, Subscriber
 from ..keys import Keys
 from ..server import ServerWatch
+from ..tally import Tally
 from .history import HistoryReader
 from .wire import Wire, open_wire
 
@@ -48,10 +49,13 @@ _REQUESTS = 32
 class Listener:
     """This event loop's subscribers, and the tasks that feed them; started by the first one."""
 
-    def __init__(self, pool: redis.asyncio.ConnectionPool, config: StreamConfig) -> None:
+    def __init__(
+        self, pool: redis.asyncio.ConnectionPool, config: StreamConfig, tally: Tally
+    ) -> None:
         self._pool = pool
         self._table = ChannelTable(Keys(config.prefix))
         self._hub = config.new_hub()
+        self._tally = tally
         self._history = HistoryReader(pool, config)
         self._task: asyncio.Task[None] | None = None
         self._is_closing = False
@@ -109,6 +113,11 @@ class Listener:
         if task is not None and task is not asyncio.current_task():
             task.cancel()
             await asyncio.wait([task])
+        self.settle()
+
+    def settle(self) -> None:
+        """Nothing more is counted. Repeating it is harmless."""
+        self._tally.settle(self._hub.stats)
 
     def watch_server(self, receive: object = None) -> None:
         """Watches for the server's shutdown, which may come before the first stream.
@@ -127,6 +136,7 @@ class Listener:
         """Starts the tasks, once."""
         if self._task is None and not self._is_closing:
             self.watch_server()
+            self._tally.add(self._hub.stats)
             # Not in the context of the request that happens to be the first.
             self._task = asyncio.get_running_loop().create_task(
                 self._run(), name="streamy-redis-listener", context=contextvars.Context()
@@ -157,6 +167,7 @@ class Listener:
                 self._hub.close(now)
             self._hub.tick(now)
             self.drain()
+            self._tally.update()
 
     def drain(self) -> None:
         """Passes on what the hub has decided."""
@@ -176,6 +187,7 @@ class Listener:
         deliveries = self._hub.deliveries_to_make()
         subscribers = self._hub.subscribers_to_flush()
         ends = self._hub.ends_to_tell()
+        sent = self._hub.times_to_tell()
         blocked = []
         for data, resting in deliveries:
             for subscriber in resting:
@@ -187,6 +199,8 @@ class Listener:
             subscriber.writer.wake()
         for stream_id, reason in ends:
             _log.debug("a response of %r ended: %s", stream_id, reason)
+        if sent:
+            self._tally.written(sent)
 
     # The log
 

@@ -26,8 +26,10 @@ from ..core.headers import stream_headers
 from ..core.history import StreamInfo
 from ..core.publication import Position
 from ..core.replay import Replay, validate_replay
+from ..core.stats import StreamStats
 from ..exceptions import InvalidEvent
 from ..keys import validate_idempotency_key, validate_stream_id
+from ..tally import Tally
 from .coalescing import Writer
 from .listener import Listener
 from .publisher import Publisher
@@ -74,6 +76,7 @@ class AsyncStreamManager:
         self._source = _checked(redis)
         self._config = StreamConfig.checked(config)
         self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
+        self._tally = Tally()
 
     # Sending
 
@@ -285,6 +288,16 @@ class AsyncStreamManager:
             replay=validate_replay(replay),
         )
 
+    # Watching
+
+    def stats(self) -> StreamStats:
+        """What this process has counted of this manager's streams, in all its event loops.
+
+        Any thread may ask at any time: it neither waits, nor connects, nor starts anything. Before
+        first use all is zero; after ``aclose`` the counts stay.
+        """
+        return self._tally.stats()
+
     # Life
 
     async def aclose(self) -> None:
@@ -324,16 +337,20 @@ class AsyncStreamManager:
         loop = self._loops.get(running)
         if loop is None or loop.is_closed:
             for closed in [each for each in list(self._loops) if each.is_closed()]:
-                self._loops.pop(closed, None)
+                left = self._loops.pop(closed, None)
+                if left is not None:
+                    left.listener.settle()
             source = self._source or url_from_environment()
-            loop = self._loops[running] = _Loop(source, self._config)
+            loop = self._loops[running] = _Loop(source, self._config, self._tally)
         return loop
 
 
 class _Loop:
     """What one event loop has of a manager."""
 
-    def __init__(self, source: str | redis.asyncio.Redis, config: StreamConfig) -> None:
+    def __init__(
+        self, source: str | redis.asyncio.Redis, config: StreamConfig, tally: Tally
+    ) -> None:
         self._config = config
         # A slow send must not hold up readers, nor their timeout be the senders'.
         self._senders = async_pool(
@@ -341,7 +358,7 @@ class _Loop:
         )
         self._readers = async_pool(source, connections=1, timeout=READ_TIMEOUT)
         self.publisher = Publisher(self._senders, config, connections=SEND_CONNECTIONS)
-        self.listener = Listener(self._readers, config)
+        self.listener = Listener(self._readers, config, tally)
         # asyncio.run() cancels this task like any other: then the connections are closed.
         self._keeper = asyncio.get_running_loop().create_task(
             self._keep(), name="streamy-redis-keeper", context=contextvars.Context()

@@ -16,11 +16,13 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from .clock import ServerClock
 from .history import HistoryPage, HistoryRequest
 from .publication import Position, Publication
+from .stats import StreamStats
 from .subscriber import EXPIRY_SLACK, CloseReason, Outgoing, State, Subscriber
 
 __all__ = ["Commands", "Delivery", "Hub"]
@@ -222,8 +224,16 @@ class Hub:
         self._deadlines: list[tuple[float, int, Subscriber]] = []
         self._order = itertools.count()
         self._count = 0
+        self._clock = ServerClock()
+        # When what is about to be written was sent, of what says so.
+        self._sent: list[float] = []
         # How often a response ended, by reason.
         self.ended: Counter[CloseReason] = Counter()
+        # For the stats.
+        self._frames_written = 0
+        self._backlog_high_water = 0
+        self._resets = 0
+        self._connections = 0
 
     def __len__(self) -> int:
         """How many responses are open."""
@@ -232,6 +242,18 @@ class Hub:
     @property
     def is_full(self) -> bool:
         return self._max_subscribers is not None and self._count >= self._max_subscribers
+
+    def stats(self) -> StreamStats:
+        """What was counted so far. Any thread may ask, without the lock."""
+        return StreamStats(
+            subscribers=self._count,
+            streams=len(self._feeds),
+            frames_written=self._frames_written,
+            backlog_high_water=self._backlog_high_water,
+            resets=self._resets,
+            reconnects=max(0, self._connections - 1),
+            ended={reason.value: self.ended[reason] for reason in CloseReason},
+        )
 
     # Subscribers come and go
 
@@ -293,7 +315,10 @@ class Hub:
 
     def take(self, subscriber: Subscriber, now: float) -> Outgoing:
         """What the subscriber's writer has to write; see Subscriber.take."""
+        if subscriber.live_events > self._backlog_high_water:
+            self._backlog_high_water = subscriber.live_events
         outgoing = subscriber.take(now)
+        self._frames_written += len(outgoing.frames)
         if not outgoing.frames:
             if subscriber.state is State.REPLAYING:
                 self._read_on(self._feeds[subscriber.stream_id], subscriber)
@@ -306,6 +331,7 @@ class Hub:
 
     def _tell_end(self, subscriber: Subscriber) -> None:
         assert subscriber.closed is not None
+        self._backlog_high_water = max(self._backlog_high_water, subscriber.live_events)
         if subscriber.is_response:
             self.ended[subscriber.closed] += 1
             self._ends_to_tell.append((subscriber.stream_id, subscriber.closed))
@@ -357,6 +383,7 @@ class Hub:
     def connection_made(self, now: float) -> None:
         """A new connection, with nothing subscribed on it."""
         self._is_connected = True
+        self._connections += 1
         self._unsubscribe = {}
         for feed in self._feeds.values():
             self._ask_to_subscribe(feed, now)
@@ -441,6 +468,8 @@ class Hub:
         return heard is None or heard.epoch != position.epoch or heard.seq < position.seq
 
     def _deliver(self, feed: _Feed, publication: Publication, now: float) -> None:
+        if publication.sent_at is not None:
+            self._note_time(feed, publication.sent_at)
         if feed.live:
             self._deliver_to_backlogs(feed, publication, now)
         if feed.resting:
@@ -454,6 +483,11 @@ class Hub:
             self._wake_all_up(feed)
             for subscriber in list(feed.live):
                 self.remove(subscriber, CloseReason.END, now)
+
+    def _note_time(self, feed: _Feed, sent_at: int) -> None:
+        at = self._clock.local(sent_at)
+        if at is not None and (feed.live or feed.resting):
+            self._sent.append(at)
 
     def _deliver_to_backlogs(self, feed: _Feed, publication: Publication, now: float) -> None:
         overflowing = []
@@ -475,6 +509,7 @@ class Hub:
         Args:
             asked_at: when it was sent to Redis: the page is no older, and may be no younger.
         """
+        self._clock.read(page.clock, asked_at=asked_at, now=now)
         for recipient in request.recipients:
             if isinstance(recipient, Subscriber):
                 if recipient.state is not State.CLOSED:
@@ -492,7 +527,9 @@ class Hub:
     ) -> None:
         feed = self._feeds[subscriber.stream_id]
         was_stale, subscriber.is_stale = subscriber.is_stale, False
+        resets = subscriber.resets
         subscriber.receive_history(page, now, asked_at=asked_at)
+        self._resets += subscriber.resets - resets
         if subscriber.has_backlog or subscriber.start is not None:
             self._dirty[subscriber] = None
         if subscriber.closed is not None:
@@ -776,6 +813,13 @@ class Hub:
         ends, self._ends_to_tell = self._ends_to_tell, []
         return ends
 
+    def times_to_tell(self) -> Sequence[float]:
+        """When what the other drains give was sent, of the publications that say so."""
+        if not self._sent:
+            return ()
+        sent, self._sent = self._sent, []
+        return sent
+
     def deliveries_to_make(self) -> list[Delivery]:
         """What is to be written to those that rest, since the last call; before any flush."""
         feeds, self._deliveries = self._deliveries, {}
@@ -792,6 +836,7 @@ class Hub:
                 else:
                     data = b"".join([publication.named(name) for publication in batch])
                 deliveries.append((data, subscribers))
+                self._frames_written += len(batch) * len(subscribers)
         return deliveries
 
     def subscribers_to_flush(self) -> Iterable[Subscriber]:

@@ -22,6 +22,8 @@ _ID_LINE = re.compile(rb"id: ([1-9][0-9]{0,15})-([1-9][0-9]{0,15})-([0-9a-f]{8})
 _NO_ID_LINE = b":\n"
 _EVENT_LINE = b"event: "
 _END_LINE = b"event: %b\n" % END.encode()
+# What publish.lua puts behind some frames: a comment, microseconds of the server's clock.
+_STAMP = re.compile(rb":([1-9][0-9]{15})\n")
 
 
 class Position(NamedTuple):
@@ -71,14 +73,18 @@ class Publication:
         frame: the bytes that each subscriber gets.
         position: its place in the log; None on a stream without history.
         is_end: whether it ends the stream.
+        sent_at: microseconds of the server's clock when it was sent; None where it doesn't say.
     """
 
-    __slots__ = ("_named", "frame", "is_end", "position")
+    __slots__ = ("_named", "frame", "is_end", "position", "sent_at")
 
-    def __init__(self, frame: bytes, position: Position | None, is_end: bool) -> None:
+    def __init__(
+        self, frame: bytes, position: Position | None, is_end: bool, sent_at: int | None = None
+    ) -> None:
         self.frame = frame
         self.position = position
         self.is_end = is_end
+        self.sent_at = sent_at
         # The frame with the name that a get_stream gave to unnamed events, by that name.
         self._named: dict[str, bytes] | None = None
 
@@ -94,9 +100,16 @@ class Publication:
             epoch, seq, tag = match.groups()
             start, position = match.end(), Position(int(epoch), int(seq), tag.decode())
         # One block, whole: a blank line inside would smuggle in a second one, and CR ends a line.
-        if payload.find(b"\n\n", start) != len(payload) - 2 or b"\r" in payload:
+        end = payload.find(b"\n\n", start) + 2
+        sent_at = None
+        if end != len(payload):
+            stamp = _STAMP.fullmatch(payload, end)
+            if stamp is None:
+                return None
+            payload, sent_at = payload[:end], int(stamp[1])
+        if b"\r" in payload:
             return None
-        return cls(payload, position, payload.startswith(_END_LINE, start))
+        return cls(payload, position, payload.startswith(_END_LINE, start), sent_at)
 
     def named(self, event_name: str | None) -> bytes:
         """The frame, with ``event:`` behind its first line if it was sent without a name."""

@@ -129,7 +129,6 @@ class Subscriber:
         "_backlog",
         "_closed",
         "_live_bytes",
-        "_live_events",
         "_pacing",
         "_reset",
         "_written_at",
@@ -143,8 +142,10 @@ class Subscriber:
         "is_stale",
         "known",
         "limits",
+        "live_events",
         "position",
         "replay",
+        "resets",
         "start",
         "state",
         "stream_id",
@@ -193,10 +194,12 @@ class Subscriber:
         self._pacing = pacing
         self._backlog: list[bytes] = [b"retry: %d\n" % pacing.retry] if pacing else []
         # Of the backlog, what was queued while LIVE: only that is bounded.
-        self._live_events = 0
+        self.live_events = 0
         self._live_bytes = 0
         # A gap that waits for the log to be read from its start, and the cursor that had it.
         self._reset: tuple[Gap, Position] | None = None
+        # How many it was told.
+        self.resets = 0
         self._closed: CloseReason | None = None
         # A write under way has to be cut off: its client doesn't read.
         self.is_aborted = False
@@ -344,6 +347,7 @@ class Subscriber:
     def _queue_reset(
         self, gap: Gap, requested: Position, start: Position, following: Iterable[HistoryEntry]
     ) -> None:
+        self.resets += 1
         first = next((str(e.position) for e in following if e.publication), None)
         self._backlog.append(
             reset_block(str(start), reason=gap, requested=str(requested), first=first)
@@ -376,9 +380,9 @@ class Subscriber:
 
     def receive(self, publication: Publication) -> bool:
         """Queues a live publication; False if the backlog's bounds don't let it."""
-        if self._live_events:
+        if self.live_events:
             size = self._live_bytes + len(publication.named(self.event_name))
-            if self._live_events >= self.limits.max_backlog or size > self.limits.max_backlog_bytes:
+            if self.live_events >= self.limits.max_backlog or size > self.limits.max_backlog_bytes:
                 return False
         self.queue(publication)
         return True
@@ -387,7 +391,7 @@ class Subscriber:
         """Queues a live publication, whatever the bounds."""
         frame = publication.named(self.event_name)
         self._backlog.append(frame)
-        self._live_events += 1
+        self.live_events += 1
         self._live_bytes += len(frame)
 
     # The writer's side
@@ -397,7 +401,7 @@ class Subscriber:
         frames = self._backlog
         if frames:
             self._backlog = []
-            self._live_events = self._live_bytes = 0
+            self.live_events = self._live_bytes = 0
         if frames or self._closed is not None:
             # The end of a response is a write as well.
             self._written_at = self.writing_since = now

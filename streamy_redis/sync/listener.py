@@ -35,6 +35,7 @@ from ..core.hub import Commands
 from ..core.subscriber import CloseReason, Outgoing, Subscriber
 from ..keys import Keys
 from ..server import ServerWatch
+from ..tally import Tally
 from .handover import Sockets, SocketWriter, TakenSocket
 from .history import HistoryReader
 from .wire import Wire, open_wire
@@ -50,10 +51,11 @@ _REQUESTS = 32
 class Listener:
     """This process's subscribers, and the threads that feed them; started by the first one."""
 
-    def __init__(self, pool: redis.ConnectionPool, config: StreamConfig) -> None:
+    def __init__(self, pool: redis.ConnectionPool, config: StreamConfig, tally: Tally) -> None:
         self._pool = pool
         self._table = ChannelTable(Keys(config.prefix))
         self._hub = config.new_hub()
+        self._tally = tally
         self._lock = threading.Lock()
         # Held by the one thread that writes what the hub drains, so that each client gets it in
         # order; taken before the hub's lock.
@@ -183,6 +185,11 @@ class Listener:
         for thread in threads:
             if thread is not threading.current_thread():
                 thread.join(timeout=READ_TIMEOUT)
+        self.settle()
+
+    def settle(self) -> None:
+        """Nothing more is counted. Repeating it is harmless."""
+        self._tally.settle(self._hub.stats)
 
     def abandon(self) -> None:
         """In a fork: closes the inherited end of the parent's connection, which it keeps."""
@@ -203,6 +210,7 @@ class Listener:
             ("ticker", self._tick),
         )
         self._server = self._server or ServerWatch()
+        self._tally.add(self._hub.stats)
         # All of them but for those that an earlier call could start before threads ran out.
         for name, loop in loops[len(self._threads) :]:
             self._start_thread(name, loop)
@@ -231,6 +239,7 @@ class Listener:
                     self._hub.close(now)
                 self._hub.tick(now)
             self.drain()
+            self._tally.update()
 
     def take_thread(self, reason: str) -> None:
         """A response takes a thread, for a reason that is told once, with a warning in time."""
@@ -264,6 +273,7 @@ class Listener:
             deliveries = self._hub.deliveries_to_make()
             subscribers = self._hub.subscribers_to_flush()
             ends = self._hub.ends_to_tell()
+            sent = self._hub.times_to_tell()
         blocked = []
         for data, resting in deliveries:
             for subscriber in resting:
@@ -276,6 +286,8 @@ class Listener:
             subscriber.writer.wake()
         for stream_id, reason in ends:
             _log.debug("a response of %r ended: %s", stream_id, reason)
+        if sent:
+            self._tally.written(sent)
 
     def _wake(self) -> None:
         channels = self._channels

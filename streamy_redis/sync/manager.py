@@ -24,8 +24,10 @@ from ..core.headers import stream_headers
 from ..core.history import StreamInfo
 from ..core.publication import Position
 from ..core.replay import Replay, validate_replay
+from ..core.stats import StreamStats
 from ..exceptions import InvalidEvent
 from ..keys import validate_idempotency_key, validate_stream_id
+from ..tally import Tally
 from .coalescing import Flusher, Writer
 from .listener import Listener
 from .publisher import Publisher
@@ -82,6 +84,7 @@ class StreamManager:
         self._is_configured = False
         # By process id, since a fork inherits everything but the threads.
         self._processes: dict[int, _Process] = {}
+        self._tally = Tally()
         if app is not None:
             self.init_app(app)
 
@@ -330,6 +333,16 @@ class StreamManager:
             replay=validate_replay(replay),
         )
 
+    # Watching
+
+    def stats(self) -> StreamStats:
+        """What this process has counted of this manager's streams, from its first use on.
+
+        Any thread may ask at any time: it neither waits, nor connects, nor starts anything. Before
+        first use all is zero; after ``close`` the counts stay.
+        """
+        return self._tally.stats()
+
     # Life
 
     def close(self) -> None:
@@ -361,20 +374,20 @@ class StreamManager:
                 self._processes.pop(inherited).abandon()
             source = self._source or self._app_url or url_from_environment()
             # One call that no other thread can split: the first to come wins.
-            process = self._processes.setdefault(pid, _Process(source, self._config))
+            process = self._processes.setdefault(pid, _Process(source, self._config, self._tally))
         return process
 
 
 class _Process:
     """What one process has of a manager."""
 
-    def __init__(self, source: str | redis.Redis, config: StreamConfig) -> None:
+    def __init__(self, source: str | redis.Redis, config: StreamConfig, tally: Tally) -> None:
         self._config = config
         # A slow send must not hold up readers, nor their timeout be the senders'.
         self._senders = pool(source, connections=SEND_CONNECTIONS, timeout=config.attempt_timeout)
         self._readers = pool(source, connections=1, timeout=READ_TIMEOUT)
         self.publisher = Publisher(self._senders, config, connections=SEND_CONNECTIONS)
-        self.listener = Listener(self._readers, config)
+        self.listener = Listener(self._readers, config, tally)
         self.flusher = Flusher()
 
     def new_stream(

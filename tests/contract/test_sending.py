@@ -12,6 +12,7 @@ import pytest
 
 from streamy_redis import Event, InvalidEvent, ReceivedEvent
 from tests.deadline import Deadline
+from tests.stamps import keys
 
 from .conftest import EventId, Shell
 
@@ -81,7 +82,8 @@ def test_the_frame_is_published_as_it_is_stored(shell: Shell, streams: Any, stor
     with store.pubsub() as pubsub:
         pubsub.subscribe(shell.channel("room"))
         pubsub.get_message(timeout=5)
-        event_id = streams.send_event("room", "a\nb", "joined", retry=7)
+        key = next(keys(are_stamped=False))
+        event_id = streams.send_event("room", "a\nb", "joined", retry=7, idempotency_key=key)
         published = pubsub.get_message(timeout=5)["data"]
 
     ((_id, fields),) = store.xrange(shell.log("room"))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from streamy_redis import StreamEnded
+from tests.stamps import keys
 
 from .conftest import Shell
 
@@ -39,7 +40,8 @@ def test_a_comment_stands_where_the_id_would(shell: Shell, bare: Any, store: Any
     with store.pubsub() as pubsub:
         pubsub.subscribe(shell.channel("room"))
         pubsub.get_message(timeout=5)
-        bare.send_event("room", "x", "joined")
+        key = next(keys(are_stamped=False))
+        bare.send_event("room", "x", "joined", idempotency_key=key)
         assert pubsub.get_message(timeout=5)["data"] == b":\nevent: joined\ndata: x\n\n"
 
 

@@ -155,6 +155,32 @@ def test_every_frame_is_taken_for_a_publication_with_and_without_an_id(data: str
         assert not publication.is_end
 
 
+def test_a_message_may_say_when_it_was_sent_which_is_no_part_of_the_frame():
+    for first in (ID_LINE, b":\n"):
+        frame = first + encode("x")
+        stamped = Publication.parse(frame + b":1800000000123456\n")
+        plain = Publication.parse(frame)
+
+        assert stamped is not None
+        assert plain is not None
+        assert (stamped.frame, stamped.position) == (frame, plain.position)
+        assert stamped.sent_at == 1_800_000_000_123_456
+        assert plain.sent_at is None
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        *(b":", b":\n", b":1\n", b":0800000000123456\n", b":18000000001234567\n", b"\n"),
+        *(b":180000000012345x\n", b":1800000000123456", b":1800000000123456\n\n"),
+        *(b"1800000000123456\n", b":1800000000123456\r", b": 1800000000123456\n"),
+        *(b"data: y\n\n:1800000000123456\n", ":180000000012345\u0661\n".encode()),
+    ],
+)
+def test_whatever_else_stands_behind_a_frame_is_foreign(rest: bytes):
+    assert Publication.parse(ID_LINE + encode("x") + rest) is None
+
+
 @given(st.binary(max_size=80))
 def test_arbitrary_bytes_are_never_taken_for_two_events(payload: bytes):
     publication = Publication.parse(payload)

@@ -318,3 +318,86 @@ def test_the_end_of_each_response_is_told_and_counted_once(process: Process):
         (STREAM, CloseReason.SHUTDOWN),
     ]
     assert process.hub.ends_to_tell() == []
+
+
+# -- stats ----------------------------------------------------------------------------------------
+
+
+def test_what_rests_counts_a_frame_for_each_and_publication(process: Process):
+    for _ in range(3):
+        process.rest()
+    before = process.hub.stats().frames_written
+
+    process.send(2)
+    process.deliver()
+
+    assert process.hub.stats().frames_written == before + 6
+
+
+def test_what_is_taken_counts_when_it_is_taken(process: Process):
+    process.rest()
+    busy = process.add()
+    process.read_log()
+    before = process.hub.stats().frames_written
+
+    process.send()
+    assert process.hub.stats().frames_written == before
+    frames = process.take(busy)
+
+    assert len(frames) >= 3, "its first block and the event"
+    assert process.hub.stats().frames_written == before + len(frames)
+
+
+def test_a_backlog_that_was_never_taken_is_a_high_water(process: Process):
+    busy = process.add()
+    process.read_log()
+    process.take(busy)
+
+    process.send(3)
+    process.hub.remove(busy, CloseReason.DISCONNECT, process.now)
+
+    assert process.hub.stats().backlog_high_water == 3
+
+
+# -- when events were sent ------------------------------------------------------------------------
+
+
+def send_stamped(process: Process, seconds_ago: float) -> None:
+    process.redis.send()
+    frame = process.redis.in_flight.popleft()
+    publication = Publication.parse(
+        b"%b:%d\n" % (frame, process.redis.clock - round(seconds_ago * 1e6))
+    )
+    assert publication is not None
+    process.hub.receive_publication(STREAM, publication, process.now)
+
+
+def test_a_time_is_told_once_in_the_clock_of_this_process(process: Process):
+    for _ in range(3):
+        process.rest()
+    process.advance(5.0)
+
+    send_stamped(process, 2.0)
+    process.send()
+
+    assert process.hub.times_to_tell() == [pytest.approx(3.0, abs=0.001)]
+    assert process.hub.times_to_tell() == ()
+
+
+def test_a_time_is_told_for_those_with_a_backlog_too(process: Process):
+    busy = process.add()
+    process.read_log()
+    process.take(busy)
+
+    send_stamped(process, 0.5)
+
+    assert process.hub.times_to_tell() == [pytest.approx(-0.5, abs=0.001)]
+
+
+def test_what_is_written_to_nobody_has_no_time(process: Process):
+    leaves = process.rest()
+    process.hub.remove(leaves, CloseReason.DISCONNECT, process.now)
+
+    send_stamped(process, 0.5)
+
+    assert process.hub.times_to_tell() == ()

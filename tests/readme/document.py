@@ -32,6 +32,7 @@ PAGES = {
         "docs/command-line.md",
         "docs/security.md",
         "docs/reliability.md",
+        "docs/watching.md",
     )
 }
 

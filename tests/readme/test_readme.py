@@ -48,7 +48,7 @@ def test_shows_the_example_as_it_is(block: Block):
 
 
 def test_shows_every_example_once():
-    files = {p for p in EXAMPLES.rglob("*") if p.suffix in (".py", ".html")}
+    files = {p for p in EXAMPLES.rglob("*") if p.suffix in (".py", ".html", ".yml")}
 
     assert sorted(str(block.path) for block in SHOWN) == sorted(map(str, files))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ import redis
 
 from streamy_redis.scripts import PUBLISH, READ, Script, tag_of
 from tests.deadline import Deadline
+
+_STAMP = re.compile(rb"(?<=\n\n):[0-9]{16}\n\Z")
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,11 @@ class Log:
         return self.publish(data, kind="end", **kwargs)
 
     def published(self, count: int) -> list[bytes]:
-        """The next messages of the channel, and that there are no more."""
+        """The frames in the next messages of the channel, and that there are no more."""
+        return [_STAMP.sub(b"", message) for message in self.messages(count)]
+
+    def messages(self, count: int) -> list[bytes]:
+        """The same, with when it was sent where a message says so."""
         messages: list[bytes] = []
 
         def take() -> bool:

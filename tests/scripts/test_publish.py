@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import redis
 
 from streamy_redis.scripts import tag_of
+from tests.stamps import keys
 
 from .conftest import Log, epoch_of, seq_of
 
@@ -347,3 +350,38 @@ def test_only_the_passed_keys_are_touched(log: Log, prefix: str):
     log.end()
 
     assert [key.decode() for key in log.store.scan_iter(f"{prefix}*")] == [log.key]
+
+
+# -- when a message was sent ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("history_length", [10, 0])
+def test_one_message_in_sixteen_says_when_it_was_sent(log: Log, history_length: int):
+    for stamped in [True, False] * 3:
+        nonce = next(keys(are_stamped=stamped))
+        before = log.clock()
+        log.publish("a", nonce=nonce, history_length=history_length)
+        after = log.clock()
+
+        [message] = log.messages(1)
+        frame, _, stamp = message.rpartition(b"\n\n")
+        assert frame.endswith(b"data: a")
+        assert bool(stamp) is stamped
+        if stamped:
+            assert re.fullmatch(rb":[0-9]{16}\n", stamp)
+            assert before <= int(stamp[1:]) <= after
+
+
+def test_what_is_stored_does_not_say_it(log: Log):
+    log.publish("a", nonce=next(keys(are_stamped=True)))
+
+    [message] = log.messages(1)
+    assert message.startswith(log.entries[0].frame + b":")
+
+
+def test_each_of_a_batch_says_it_for_itself(log: Log):
+    log.publish(*[str(n) for n in range(50)])
+
+    stamped = [not message.endswith(b"\n\n") for message in log.messages(50)]
+    assert stamped == [tag_of(entry.nonce).endswith("0") for entry in log.entries]
+    assert True in stamped
