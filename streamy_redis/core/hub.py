@@ -115,8 +115,11 @@ class _Feed:
         return not (self.resting or self.live or self.replaying)
 
     def can_be_joined(self, now: float) -> bool:
-        """Whether a newcomer can stand where it stands without a look at the log."""
-        is_fresh = now - self.confirmed_at <= _FRESH
+        """Whether a newcomer can stand where it stands without a look at the log.
+
+        Not where nobody else stands: one page costs little, and shows a log that was deleted.
+        """
+        is_fresh = now - self.confirmed_at <= _FRESH and not self.is_empty
         return self.position is not None and is_fresh and not self.has_ended
 
     def forget_batch(self) -> list[Publication]:
@@ -270,9 +273,10 @@ class Hub:
             feed = self._new_feed(subscriber.stream_id, now)
             if self._is_connected:
                 self._ask_to_subscribe(feed, now)
+        may_join = subscriber.begins_now and feed.is_subscribed and feed.can_be_joined(now)
         feed.replaying[subscriber] = None
         self._count += subscriber.is_response
-        if subscriber.begins_now and feed.is_subscribed and feed.can_be_joined(now):
+        if may_join:
             assert feed.position is not None
             subscriber.begin(feed.position)
             self._enter_live(feed, subscriber)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from streamy_redis.core.event import KEEP_ALIVE, OPEN
+from streamy_redis.core.event import KEEP_ALIVE, OPEN, RESET
 from streamy_redis.core.history import HistoryPage, HistoryRequest
 from streamy_redis.core.hub import Hub
 from streamy_redis.core.publication import Publication
@@ -270,6 +270,27 @@ def test_newcomers_that_come_one_after_another_read_one_page(process: Process):
         assert newcomer.state is State.LIVE
 
     assert pages == [1, 0, 0, 0, 0]
+
+
+def test_a_newcomer_to_a_stream_that_all_others_left_gets_no_reset_for_what_was_deleted_before(
+    process: Process,
+):
+    left = process.rest()
+    process.send()
+    process.deliver()
+    process.hub.remove(left, CloseReason.DISCONNECT, process.now)
+    process.redis.flush()
+
+    newcomer = process.add()
+    written = process.take(newcomer)
+    process.read_log()
+    process.send()
+    for _ in range(4):
+        written += process.take(newcomer)
+        process.read_log()
+
+    assert f"event: {OPEN}\n".encode() in b"".join(written)
+    assert f"event: {RESET}\n".encode() not in b"".join(written)
 
 
 # -- expiry ---------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ PAGES = {
         "docs/security.md",
         "docs/reliability.md",
         "docs/watching.md",
+        "docs/testing.md",
     )
 }
 

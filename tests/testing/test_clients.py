@@ -1,0 +1,112 @@
+"""What is particular to one framework's client, or to one kind of Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import flask
+import httpx
+import pytest
+
+from streamy_redis import AsyncStreamManager, StreamConfig, StreamManager
+from streamy_redis.testing import MissingEvents, RedisServer, open_stream
+from tests.deadline import Deadline
+
+from .apps import Hooks, flask_app, starlette_app
+
+
+@pytest.fixture
+def app(server: RedisServer, prefix: str) -> Iterator[flask.Flask]:
+    with StreamManager(server.url, config=StreamConfig(prefix=prefix)) as streams:
+        yield flask_app(streams, Hooks())
+
+
+def test_a_flask_client_that_keeps_contexts_keeps_those_of_its_own_requests(app: flask.Flask):
+    done: list[str] = []
+    app.teardown_request(lambda error: done.append(flask.request.path))
+
+    with app.test_client() as client:
+        with open_stream(client, "/streams/room") as stream:
+            client.post("/streams/room", data="x")
+            assert flask.request.method == "POST"
+            stream.collect(1)
+        client.post("/login")
+        assert flask.session["user"] == "ada"
+        client.get("/page")
+
+    assert done.count("/login") == 2  # one by the client
+    assert done.count("/streams/room") == 3
+
+
+def test_a_generator_around_a_flask_stream_is_left_at_its_next_piece(app: flask.Flask):
+    """As some WSGI middlewares are: nobody can close a generator that runs."""
+    inner = app.wsgi_app
+
+    def middleware(environ, start_response):
+        yield from inner(environ, start_response)
+
+    app.wsgi_app = middleware  # type: ignore[method-assign]
+    client = app.test_client()
+
+    with open_stream(client, "/streams/room") as stream:
+        client.post("/streams/room", data="x")
+        stream.collect(1)
+    assert not stream.is_over
+
+    client.post("/streams/room", data="the next piece")
+    Deadline(5).until(lambda: stream.is_over, "its thread ends")
+
+
+def test_a_body_that_could_not_be_closed_is_closed_when_it_goes_on(server: RedisServer):
+    hooks = Hooks()
+    with StreamManager(server.url) as streams:
+        client = flask_app(streams, hooks).test_client()
+        with open_stream(client, "/silent", wait_open=False) as stream:
+            assert stream.status == 200
+        assert hooks.closed == 0
+
+        hooks.release.set()
+        Deadline(5).until(lambda: stream.is_over, "its thread ends")
+        assert hooks.closed == 1
+
+
+def test_memory_needs_no_server(prefix: str):
+    with StreamManager("memory://", config=StreamConfig(prefix=prefix)) as streams:
+        client = flask_app(streams, Hooks()).test_client()
+        with open_stream(client, "/streams/room") as stream:
+            client.post("/streams/room", data="x")
+            assert [e.data for e in stream.collect(1)] == ["x"]
+
+
+def test_what_is_no_test_client_is_refused():
+    with pytest.raises(TypeError, match="not Flask"):
+        open_stream(flask.Flask("app"), "/")  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="ASGITransport"):
+        open_stream(httpx.AsyncClient(), "/")
+
+
+def test_a_coroutine_that_is_cancelled_leaves_nothing_behind(server: RedisServer, prefix: str):
+    async def read_for_ever(opened: asyncio.Event, client: httpx.AsyncClient) -> None:
+        async with open_stream(client, "/streams/room", timeout=60) as stream:
+            opened.set()
+            await stream.collect(1)
+
+    async def test() -> list[str]:
+        streams = AsyncStreamManager(server.url, config=StreamConfig(prefix=prefix))
+        transport = httpx.ASGITransport(app=starlette_app(streams, Hooks()))
+        client = httpx.AsyncClient(transport=transport, base_url="http://test")
+        async with asyncio.timeout(20), client:
+            opened = asyncio.Event()
+            task = asyncio.create_task(read_for_ever(opened, client))
+            await opened.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            with pytest.raises(MissingEvents, match="no stream"):
+                async with open_stream(client, "/nowhere") as stream:
+                    await stream.collect(1)
+        await streams.aclose()
+        return [repr(task) for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+
+    assert asyncio.run(test()) == []
