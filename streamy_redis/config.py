@@ -31,7 +31,6 @@ __all__ = [
     "STEADY_INTERVAL",
     "TICK_INTERVAL",
     "WRITER_INTERVAL",
-    "WRITER_LINGER",
     "WRITER_RETRY_INTERVAL",
     "StreamConfig",
     "check_duration",
@@ -68,9 +67,6 @@ RETRY_BACKOFF = (0.05, 0.4)
 WRITER_INTERVAL = 0.03
 # Seconds after which a writer tries again by itself what could not be sent.
 WRITER_RETRY_INTERVAL = 0.5
-# Seconds that the writers' thread stays when nothing waits, so that a pause between two texts
-# costs no new thread.
-WRITER_LINGER = 1.0
 # Connections that senders of one manager share. With the log reader's one this makes four.
 SEND_CONNECTIONS = 3
 # A page of the log: events and bytes, whichever comes first (one event always fits).

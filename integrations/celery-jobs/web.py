@@ -1,26 +1,23 @@
 """The web app: starts jobs, streams their progress, and ends the streams of lost ones."""
 
-from __future__ import annotations
-
-import logging
 import threading
-import time
 import uuid
 from contextlib import suppress
 
-import redis
-from flask import Flask, abort, request
+from flask import Flask, abort, request, send_file
 from jobs import WAIT, end, end_lost_jobs, report, streams, work
 
 from streamy_redis import RedisUnavailable
 
-app = Flask(__name__, static_folder=".")
+app = Flask(__name__)
 streams.init_app(app)
+# In every web worker: whoever is first is enough, and as long as a page is served, it is watched.
+threading.Thread(target=end_lost_jobs, daemon=True).start()
 
 
 @app.get("/")
 def page():
-    return app.send_static_file("page.html")
+    return send_file("page.html")
 
 
 @app.post("/jobs")
@@ -43,16 +40,3 @@ def events(job_id: str):
 def cancel(job_id: str):
     end(job_id, reason="cancelled")  # the job's next report raises StreamEnded
     return {"cancelled": True}
-
-
-def watch():
-    while True:
-        try:
-            end_lost_jobs()
-        except (redis.RedisError, RedisUnavailable) as exc:
-            logging.warning("leases can't be read: %s", exc)
-        time.sleep(1)
-
-
-# In every web worker, since whoever is first is enough: as long as a page is served, it is watched.
-threading.Thread(target=watch, daemon=True).start()

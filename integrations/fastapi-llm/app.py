@@ -1,22 +1,16 @@
 """The web app: takes a prompt, streams its answer to any number of pages, and cancels it."""
 
-from __future__ import annotations
-
 import json
 import uuid
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
-import redis.asyncio as redis
 from fastapi import Body, FastAPI, HTTPException
 from fastapi.responses import FileResponse
-from settings import CONFIG, QUEUE, URL
+from shared import QUEUE, store, streams
 
-from streamy_redis import AsyncStreamManager, RedisUnavailable
-
-streams = AsyncStreamManager(URL, config=CONFIG)
-store = redis.Redis.from_url(URL)
+from streamy_redis import RedisUnavailable
 
 
 @asynccontextmanager

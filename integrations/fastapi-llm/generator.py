@@ -4,8 +4,6 @@ It is no part of the web app, since what a web worker generates dies with it: wi
 recycled worker, a kill.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json
@@ -13,18 +11,16 @@ import logging
 import os
 import signal
 
-import redis.asyncio as redis
 from model import generate
-from settings import CONFIG, QUEUE, URL
+from redis import RedisError
+from shared import QUEUE, store, streams
 
-from streamy_redis import AsyncStreamManager, RedisUnavailable, StreamEnded
+from streamy_redis import RedisUnavailable, StreamEnded
 
 # What this generator is at; each needs a name of its own, the same after a restart.
 RUNNING = f"{QUEUE}:running:{os.environ.get('GENERATOR', '1')}"
 
 log = logging.getLogger("generator")
-streams = AsyncStreamManager(URL, config=CONFIG)
-store = redis.Redis.from_url(URL)
 
 
 async def answer(item: bytes) -> None:
@@ -57,8 +53,9 @@ async def main() -> None:
         async with asyncio.TaskGroup() as answers:
             while True:
                 try:
-                    item = await store.blmove(QUEUE, RUNNING, timeout=5)
-                except redis.RedisError as exc:
+                    # Sooner than redis-py's socket_timeout, at which what was moved is lost to us.
+                    item = await store.blmove(QUEUE, RUNNING, timeout=2)
+                except RedisError as exc:
                     log.warning("Redis is away: %s", exc)
                     await asyncio.sleep(1)
                     continue

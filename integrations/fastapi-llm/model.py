@@ -1,7 +1,5 @@
 """A stand-in for a language model: the same prompt always gives the same tokens. Put yours here."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import random

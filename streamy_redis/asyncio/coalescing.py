@@ -1,4 +1,4 @@
-"""Coalescing: a writer whose texts go out together, and the task that sends them in time."""
+"""Coalescing: a writer whose texts go out together."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import anyio
 from ..config import WRITER_RETRY_INTERVAL, StreamConfig
 from ..core.coalescing import DONE, Coalescer, end_block
 from ..core.event import encode_end
-from ..exceptions import RedisUnavailable, StreamEnded, StreamyError
+from ..exceptions import RedisUnavailable, StreamEnded
 from .publisher import Publisher
 
 __all__ = ["Writer"]
@@ -38,16 +38,18 @@ class Writer:
     the stream, so that pages stop waiting, with this data:
 
     - ``{"reason": "done"}`` after a block that was left normally;
-    - ``{"reason": "failed", "error": "ValueError"}`` after an exception, whose text is in
-      ``"text"`` only with ``error_text=True``, since such texts may hold secrets;
+    - ``{"reason": "failed", "error": "ValueError"}`` after an exception, without its text, which
+      may hold what pages must not see: ``aclose(data)`` ends with data of your own;
     - ``{"reason": "cancelled"}`` when the task was cancelled.
 
     The exception goes on. If Redis is away, nothing is dropped: what could not be sent stays
     first in line, is tried again under the same idempotency key (by the next write, at the end,
-    and in between by itself), and is stored once.
+    and in between by itself), and is stored once. A block that can't send its rest or end its
+    stream raises RedisUnavailable; where it raised already, that goes on and this is logged.
+    From then on only ``aclose`` tries again.
 
-    The end is shielded from cancellation, and takes no longer than three sends may. Safe to share
-    between the tasks of one event loop.
+    What a cancelled block has to send takes no longer than three sends may; a second
+    ``Task.cancel()`` meanwhile cuts it off. Safe to share between the tasks of one event loop.
     """
 
     def __init__(
@@ -55,19 +57,15 @@ class Writer:
         publisher: Callable[[], Publisher],
         config: StreamConfig,
         stream_id: str,
-        *,
         interval: float,
-        error_text: bool,
     ) -> None:
         self._new_publisher = publisher
-        # From the first send to the end, since the manager may be closed before.
+        # From the first use to the end, since the manager may be closed before.
         self._publisher: Publisher | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._config = config
         self._stream_id = stream_id
-        self._error_text = error_text
-        self._coalescer = Coalescer(
-            interval, max_size=config.max_event_size, to_json=config.json_encoder
-        )
+        self._coalescer = Coalescer(interval, max_size=config.max_event_size)
         # Held while sending: what is written meanwhile waits, and so keeps its order.
         self._lock = asyncio.Lock()
         # By this writer or by anybody else.
@@ -98,12 +96,14 @@ class Writer:
             StreamEnded: somebody has ended the stream, for example to cancel this writer.
             RedisUnavailable: earlier text can't be sent; it is kept.
         """
+        publisher = self._held_publisher()
         size = self._coalescer.size(text, event_name)
         async with self._lock:
             self._check_ended()
             if self._coalescer.must_send_before(size, event_name, time.monotonic()):
-                await self._send()
-            if self._coalescer.add(text, size, event_name, time.monotonic()):
+                await self._send(publisher)
+            self._coalescer.add(text, size, event_name, time.monotonic())
+            if self._coalescer.due_at is not None:
                 self._start_flusher()
 
     async def flush(self) -> None:
@@ -112,9 +112,10 @@ class Writer:
         Raises:
             StreamEnded, RedisUnavailable: as ``write``.
         """
+        publisher = self._held_publisher()
         async with self._lock:
             self._check_ended()
-            await self._send()
+            await self._send(publisher)
 
     async def aclose(self, data: Any = DONE) -> None:
         """Sends what waits and ends the stream with data. Leaving the block does it by itself.
@@ -126,18 +127,19 @@ class Writer:
             InvalidEvent, RedisUnavailable: as ``end_stream``.
         """
         config = self._config
-        block = encode_end(data, max_size=config.max_event_size, to_json=config.json_encoder)
-        await self._end(block)
+        await self._end(
+            encode_end(data, max_size=config.max_event_size, to_json=config.json_encoder)
+        )
 
     async def _end(self, block: bytes) -> None:
+        publisher = self._held_publisher()
         async with self._lock:
-            if self._is_ended and not self._has_lost:
-                return
-            self._check_ended()
-            await self._send()
-            await self._held_publisher().end(self._stream_id, block)
-            self._is_ended = True
-        await self._release()
+            if not self._is_ended or self._has_lost:
+                self._check_ended()
+                await self._send(publisher)
+                await publisher.end(self._stream_id, block)
+                self._is_ended = True
+        await self._stop_flusher()
 
     def _start_flusher(self) -> None:
         if self._flusher is None or self._flusher.done():
@@ -147,34 +149,45 @@ class Writer:
                 context=contextvars.Context(),
             )
 
+    async def _stop_flusher(self) -> None:
+        if self._flusher is not None and not self._flusher.done():
+            self._flusher.cancel()
+            await asyncio.wait([self._flusher])
+
     async def _flush_in_time(self) -> None:
-        """Sends what is due until nothing waits. Never raises: the next write does."""
+        """Sends what is due, until nothing waits; if it can't, the next write is told."""
         while (due_at := self._coalescer.due_at) is not None:
-            now = time.monotonic()
-            if now < due_at:
-                await anyio.sleep(due_at - now)
+            seconds = due_at - time.monotonic()
+            if seconds > 0:
+                # Who writes while a failure is put off may be due sooner.
+                await anyio.sleep(min(seconds, self._coalescer.interval))
             else:
                 await self._flush_due()
 
     async def _flush_due(self) -> None:
         async with self._lock:
             due_at = self._coalescer.due_at
-            if due_at is None or time.monotonic() < due_at:
-                return
-            try:
-                await self._send()
-            except StreamEnded:
-                self._has_lost = True
-            except RedisUnavailable as exc:
-                self._postpone(exc)
+            if due_at is not None and time.monotonic() >= due_at:
+                await self._send_in_time()
 
-    async def _send(self) -> None:
+    async def _send_in_time(self) -> None:
+        try:
+            await self._send(self._held_publisher())
+        except StreamEnded:
+            self._has_lost = True
+        except RedisUnavailable as exc:
+            if not self._is_failing:
+                _log.warning("text for %r waits: %s", self._stream_id, exc)
+            self._is_failing = True
+            self._coalescer.due_at = time.monotonic() + WRITER_RETRY_INTERVAL
+
+    async def _send(self, publisher: Publisher) -> None:
         """Sends the batch, if there is one. Called under the lock."""
         batch = self._coalescer.batch(secrets.token_hex(12))
         if batch is None:
             return
         try:
-            await self._held_publisher().send(
+            await publisher.send(
                 self._stream_id, batch.blocks, batch.key, is_first_try=not batch.is_repeat
             )
         except StreamEnded:
@@ -186,15 +199,12 @@ class Writer:
         self._coalescer.sent()
 
     def _held_publisher(self) -> Publisher:
+        running = asyncio.get_running_loop()
         if self._publisher is None:
-            self._publisher = self._new_publisher()
+            self._loop, self._publisher = running, self._new_publisher()
+        if self._loop is not running:
+            raise RuntimeError("a writer can't be used in another event loop; make one there")
         return self._publisher
-
-    def _postpone(self, exc: RedisUnavailable) -> None:
-        if not self._is_failing:
-            _log.warning("text for %r waits: %s", self._stream_id, exc)
-        self._is_failing = True
-        self._coalescer.postpone(time.monotonic() + WRITER_RETRY_INTERVAL)
 
     def _check_ended(self) -> None:
         if self._is_ended:
@@ -202,6 +212,8 @@ class Writer:
             raise StreamEnded(self._stream_id)
 
     async def __aenter__(self) -> Writer:
+        # While the manager is open; the end may come when the event loop is about to close.
+        self._held_publisher()
         return self
 
     async def __aexit__(
@@ -211,31 +223,12 @@ class Writer:
         traceback: TracebackType | None,
     ) -> None:
         with anyio.CancelScope(shield=True):
-            await self._leave(exc)
-
-    async def _leave(self, exc: BaseException | None) -> None:
-        try:
-            if exc is None:
-                await self._end(end_block(None, error_text=False))
-            else:
-                await self._end_after(exc)
-        finally:
-            await self._release()
-
-    async def _end_after(self, exc: BaseException) -> None:
-        try:
-            await self._end(end_block(exc, error_text=self._error_text))
-        except StreamEnded:
-            return
-        except StreamyError as trouble:
-            # The block's exception is the one that goes on.
-            exc.add_note(f"and stream {self._stream_id!r} could not be ended: {trouble}")
-            _log.warning("stream %r could not be ended: %s", self._stream_id, trouble)
-
-    async def _release(self) -> None:
-        """Ends the flusher, and whatever was opened after the manager was closed."""
-        if self._flusher is not None and not self._flusher.done():
-            self._flusher.cancel()
-            await asyncio.wait([self._flusher])
-        if self._publisher is not None:
-            await self._publisher.release()
+            try:
+                await self._end(end_block(exc))
+            except (StreamEnded, RedisUnavailable) as trouble:
+                if exc is None:
+                    raise
+                if isinstance(trouble, RedisUnavailable):
+                    _log.warning("stream %r could not be ended: %s", self._stream_id, trouble)
+            finally:
+                await self._stop_flusher()

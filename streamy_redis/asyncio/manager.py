@@ -154,13 +154,7 @@ class AsyncStreamManager:
         block = encode_end(data, max_size=config.max_event_size, to_json=config.json_encoder)
         return await self._loop.publisher.end(stream_id, block)
 
-    def writer(
-        self,
-        stream_id: str,
-        interval: float = WRITER_INTERVAL,
-        *,
-        error_text: bool = False,
-    ) -> Writer:
+    def writer(self, stream_id: str, interval: float = WRITER_INTERVAL) -> Writer:
         """Writes text piece by piece, such as a model's tokens: an async context manager.
 
         What is written within interval seconds goes in one event, whose data is the joined text.
@@ -174,8 +168,6 @@ class AsyncStreamManager:
 
         Args:
             interval: seconds, at least 0.001.
-            error_text: whether the end of a block that raised also carries the exception's text
-                as ``"text"``. Such texts may hold what pages must not see.
 
         Returns:
             A ``Writer``, with the coroutines ``write(text, event_name=None)``, ``flush()`` and
@@ -190,8 +182,7 @@ class AsyncStreamManager:
             lambda: self._loop.publisher,
             self._config,
             stream_id,
-            interval=interval,
-            error_text=error_text,
+            interval,
         )
 
     async def delete_stream(self, stream_id: str) -> bool:

@@ -48,17 +48,12 @@ class Publisher:
         self._is_closed = False
 
     async def close(self) -> None:
-        """Closes the connections. Whoever sends all the same opens one, and releases it."""
-        self._is_closed = True
-        await self.release()
-
-    async def release(self) -> None:
-        """Says that a writer has sent its last, so that one that outlived close() leaves nothing.
+        """Closes the connections. A send that comes after this, or outlives it, closes its own.
 
         asyncio.run() cancels the task of a writer together with, or after, that of the manager.
         """
-        if self._is_closed:
-            await self._redis.connection_pool.disconnect()
+        self._is_closed = True
+        await self._redis.connection_pool.disconnect()
 
     async def send(
         self,
@@ -171,4 +166,8 @@ class Publisher:
                     cause = without_arguments(exc)
                     reason = refusal(action, key, cause)
                     raise RedisUnavailable(reason, idempotency_key=idempotency_key) from cause
+            finally:
+                if self._is_closed:
+                    with anyio.CancelScope(shield=True):
+                        await self._redis.connection_pool.disconnect(inuse_connections=False)
             await anyio.sleep(pause)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from .event import encode_data, encode_end, encode_event, validate_event_name
 
@@ -15,8 +13,6 @@ __all__ = ["DONE", "Batch", "Coalescer", "end_block"]
 DONE = {"reason": "done"}
 # Events of one batch, at most. Only names that change from text to text come near it.
 _MOST_EVENTS = 100
-# Characters of an exception's text that an end carries.
-_MOST_ERROR_TEXT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,22 +40,20 @@ class Coalescer:
     Args:
         interval: seconds.
         max_size: bytes of UTF-8, of all texts together.
-        to_json: never called, since texts are no JSON; the encoder wants one.
     """
 
-    __slots__ = ("_events", "_interval", "_max_size", "_size", "_to_json", "_tried", "due_at")
+    __slots__ = ("_events", "_last", "_max_size", "_size", "_tried", "due_at", "interval")
 
-    def __init__(
-        self, interval: float, *, max_size: int, to_json: Callable[[Any], str | bytes]
-    ) -> None:
-        # When to send, on the caller's clock; None while nothing waits.
+    def __init__(self, interval: float, *, max_size: int) -> None:
+        self.interval = interval
+        # When to send, on the caller's clock; None while nothing waits. Who can't send puts it off.
         self.due_at: float | None = None
-        self._interval = interval
         self._max_size = max_size
-        self._to_json = to_json
         # Name and texts of each event, in order.
         self._events: list[tuple[str | None, list[str]]] = []
         self._size = 0
+        # Name and last character of the text before, which may have been sent.
+        self._last: tuple[str | None, str] = (None, "")
         # The batch, from its first try until it was sent.
         self._tried: Batch | None = None
 
@@ -77,7 +71,7 @@ class Coalescer:
             )
         if event_name is not None:
             validate_event_name(event_name)
-        return len(encode_data(text, max_size=self._max_size, to_json=self._to_json))
+        return len(encode_data(text, max_size=self._max_size, to_json=json.dumps))
 
     def must_send_before(self, size: int, event_name: str | None, now: float) -> bool:
         """Whether the batch has to go before so many bytes of that name can be added."""
@@ -88,19 +82,26 @@ class Coalescer:
         )
         return is_full or self._tried is not None or now >= self.due_at
 
-    def add(self, text: str, size: int, event_name: str | None, now: float) -> bool:
-        """Adds a text, and says whether it is the first of a batch: then ``due_at`` is new."""
+    def add(self, text: str, size: int, event_name: str | None, now: float) -> None:
+        """Adds a text; the first of a batch makes it due an interval later."""
         assert self._tried is None, "a batch that was tried takes no more"
+        text = self._with_line_feeds(text, event_name)
         if not text:
-            return False
+            return
         if not self._events or self._events[-1][0] != event_name:
             self._events.append((event_name, []))
         self._events[-1][1].append(text)
         self._size += size
-        if self.due_at is not None:
-            return False
-        self.due_at = now + self._interval
-        return True
+        if self.due_at is None:
+            self.due_at = now + self.interval
+
+    def _with_line_feeds(self, text: str, event_name: str | None) -> str:
+        """CR LF is one line end also when it comes in two texts, the first of which may be sent."""
+        if not text:
+            return text
+        start = 1 if self._last == (event_name, "\r") and text[0] == "\n" else 0
+        self._last = (event_name, text[-1])
+        return text[start:].replace("\r\n", "\n").replace("\r", "\n")
 
     def batch(self, new_key: str) -> Batch | None:
         """What is to be sent now, if anything: ``sent()`` is to follow when it was.
@@ -114,7 +115,7 @@ class Coalescer:
         if not self._events:
             return None
         blocks = [
-            encode_event("".join(texts), name, None, max_size=self._max_size, to_json=self._to_json)
+            encode_event("".join(texts), name, None, max_size=self._max_size, to_json=json.dumps)
             for name, texts in self._events
         ]
         self._tried = Batch(blocks, new_key, is_repeat=False)
@@ -127,29 +128,21 @@ class Coalescer:
         self._tried = None
         self.due_at = None
 
-    def postpone(self, until: float) -> None:
-        """The batch could not be sent: when to try again, if nobody asks before."""
-        if self.due_at is not None:
-            self.due_at = until
 
-
-def end_block(exc: BaseException | None, *, error_text: bool) -> bytes:
+def end_block(exc: BaseException | None) -> bytes:
     """The end of a writer whose block an exception left, or None did.
 
     What is no Exception is how threads, greenlets and tasks are told to stop: KeyboardInterrupt,
     SystemExit, GeneratorExit, GreenletExit, asyncio.CancelledError. Neither the application's
     ``max_event_size`` nor its JSON encoder may keep a stream from ending.
     """
-    text = json.dumps(_end_data(exc, error_text=error_text), separators=(",", ":"))
+    text = json.dumps(_end_data(exc), separators=(",", ":"))
     return encode_end(text, max_size=len(text), to_json=json.dumps)
 
 
-def _end_data(exc: BaseException | None, *, error_text: bool) -> dict[str, str]:
+def _end_data(exc: BaseException | None) -> dict[str, str]:
     if exc is None:
         return DONE
     if not isinstance(exc, Exception):
         return {"reason": "cancelled"}
-    data = {"reason": "failed", "error": type(exc).__name__}
-    if error_text:
-        data["text"] = str(exc)[:_MOST_ERROR_TEXT]
-    return data
+    return {"reason": "failed", "error": type(exc).__name__}

@@ -1,4 +1,4 @@
-"""Coalescing: a writer whose texts go out together, and the thread that sends them in time."""
+"""Coalescing: a writer whose texts go out together."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from ..config import WRITER_LINGER, WRITER_RETRY_INTERVAL, StreamConfig
+from ..config import WRITER_RETRY_INTERVAL, StreamConfig
 from ..core.coalescing import DONE, Coalescer, end_block
 from ..core.event import encode_end
-from ..exceptions import RedisUnavailable, StreamEnded, StreamyError
+from ..exceptions import RedisUnavailable, StreamEnded
+from .flusher import Flusher
 from .publisher import Publisher
 
-__all__ = ["Flusher", "Writer"]
+__all__ = ["Writer"]
 
 _log = logging.getLogger("streamy_redis.writer")
 
@@ -36,13 +37,15 @@ class Writer:
     the stream, so that pages stop waiting, with this data:
 
     - ``{"reason": "done"}`` after a block that was left normally;
-    - ``{"reason": "failed", "error": "ValueError"}`` after an exception, whose text is in
-      ``"text"`` only with ``error_text=True``, since such texts may hold secrets;
+    - ``{"reason": "failed", "error": "ValueError"}`` after an exception, without its text, which
+      may hold what pages must not see: ``close(data)`` ends with data of your own;
     - ``{"reason": "cancelled"}`` after KeyboardInterrupt, SystemExit and the like.
 
     The exception goes on. If Redis is away, nothing is dropped: what could not be sent stays
     first in line, is tried again under the same idempotency key (by the next write, at the end,
-    and in between by itself), and is stored once.
+    and in between by itself), and is stored once. A block that can't send its rest or end its
+    stream raises RedisUnavailable; where it raised already, that goes on and this is logged.
+    From then on only ``close`` tries again.
 
     Safe to share between threads and greenlets. A forked process needs a writer of its own.
     """
@@ -53,18 +56,13 @@ class Writer:
         flusher: Callable[[], Flusher],
         config: StreamConfig,
         stream_id: str,
-        *,
         interval: float,
-        error_text: bool,
     ) -> None:
         self._publisher = publisher
         self._flusher = flusher
         self._config = config
         self._stream_id = stream_id
-        self._error_text = error_text
-        self._coalescer = Coalescer(
-            interval, max_size=config.max_event_size, to_json=config.json_encoder
-        )
+        self._coalescer = Coalescer(interval, max_size=config.max_event_size)
         # Held while sending: what is written meanwhile waits, and so keeps its order.
         self._lock = threading.Lock()
         # By this writer or by anybody else.
@@ -73,6 +71,8 @@ class Writer:
         self._has_lost = False
         # Whether a failure to send was logged since the last success.
         self._is_failing = False
+        # Whether its block was left.
+        self._is_left = False
         self._pid = os.getpid()
 
     def write(self, text: str, event_name: str | None = None) -> None:
@@ -100,10 +100,10 @@ class Writer:
             self._check_ended()
             if self._coalescer.must_send_before(size, event_name, time.monotonic()):
                 self._send()
-            is_first = self._coalescer.add(text, size, event_name, time.monotonic())
+            self._coalescer.add(text, size, event_name, time.monotonic())
             due_at = self._coalescer.due_at
-        if is_first and due_at is not None:
-            self._flusher().schedule(self, due_at)
+        if due_at is not None:
+            self._flusher().schedule(self._flush_due, due_at)
 
     def flush(self) -> None:
         """Sends what waits, now.
@@ -127,35 +127,40 @@ class Writer:
         """
         self._check_process()
         config = self._config
-        block = encode_end(data, max_size=config.max_event_size, to_json=config.json_encoder)
-        self._end(block)
+        self._end(encode_end(data, max_size=config.max_event_size, to_json=config.json_encoder))
 
     def _end(self, block: bytes) -> None:
         with self._lock:
-            if self._is_ended and not self._has_lost:
-                return
-            self._check_ended()
-            self._send()
-            self._publisher().end(self._stream_id, block)
-            self._is_ended = True
+            if not self._is_ended or self._has_lost:
+                self._check_ended()
+                self._send()
+                self._publisher().end(self._stream_id, block)
+                self._is_ended = True
 
-    def flush_due(self, now: float) -> float | None:
-        """Sends what is due, for the flusher, who never raises: the next write does.
+    def _flush_due(self) -> float | None:
+        """Sends what is due; if it can't, the next write is told. For the flusher.
 
         Returns:
             When to call again; None if nothing waits.
         """
         with self._lock:
             due_at = self._coalescer.due_at
-            if due_at is None or now < due_at:
-                return due_at
-            try:
-                self._send()
-            except StreamEnded:
-                self._has_lost = True
-            except RedisUnavailable as exc:
-                self._postpone(exc)
+            if due_at is None or self._is_left:
+                return None
+            if time.monotonic() >= due_at:
+                self._send_in_time()
             return self._coalescer.due_at
+
+    def _send_in_time(self) -> None:
+        try:
+            self._send()
+        except StreamEnded:
+            self._has_lost = True
+        except RedisUnavailable as exc:
+            if not self._is_failing:
+                _log.warning("text for %r waits: %s", self._stream_id, exc)
+            self._is_failing = True
+            self._coalescer.due_at = time.monotonic() + WRITER_RETRY_INTERVAL
 
     def _send(self) -> None:
         """Sends the batch, if there is one. Called under the lock."""
@@ -173,12 +178,6 @@ class Writer:
             raise
         self._is_failing = False
         self._coalescer.sent()
-
-    def _postpone(self, exc: RedisUnavailable) -> None:
-        if not self._is_failing:
-            _log.warning("text for %r waits: %s", self._stream_id, exc)
-        self._is_failing = True
-        self._coalescer.postpone(time.monotonic() + WRITER_RETRY_INTERVAL)
 
     def _check_ended(self) -> None:
         if self._is_ended:
@@ -200,86 +199,12 @@ class Writer:
     ) -> None:
         if os.getpid() != self._pid:
             return  # the stream is the parent's to end
-        if exc is None:
-            self._end(end_block(None, error_text=False))
-            return
         try:
-            self._end(end_block(exc, error_text=self._error_text))
-        except StreamEnded:
-            return
-        except StreamyError as trouble:
-            # The block's exception is the one that goes on.
-            exc.add_note(f"and stream {self._stream_id!r} could not be ended: {trouble}")
-            _log.warning("stream %r could not be ended: %s", self._stream_id, trouble)
-
-
-class Flusher:
-    """The thread that sends in time what writers hold; one for all writers of a manager.
-
-    It is started when something waits, and ends when nothing has waited for a moment.
-    """
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        # When to look at which writer.
-        self._due: dict[Writer, float] = {}
-        self._thread: threading.Thread | None = None
-        # When the thread will look by itself.
-        self._looks_at = 0.0
-
-    def schedule(self, writer: Writer, at: float) -> None:
-        """Has a writer flushed at that time, and at no earlier one that was said before."""
-        with self._changed:
-            self._due[writer] = at
-            if self._thread is None:
-                self._start()
-            elif at < self._looks_at:
-                self._changed.notify()
-
-    def close(self) -> None:
-        """Ends the thread; writers send what waits with their next write, or at their end."""
-        with self._changed:
-            self._due.clear()
-            thread, self._thread = self._thread, None
-            self._changed.notify()
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout=WRITER_LINGER)
-
-    def _start(self) -> None:
-        thread = threading.Thread(target=self._run, name="streamy-redis-writer", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError as exc:
-            # No more threads, or the interpreter ends: as after close().
-            _log.warning("text waits for the next write: %s", exc)
-        else:
-            self._thread = thread
-
-    def _run(self) -> None:
-        me = threading.current_thread()
-        while (writer := self._next(me)) is not None:
-            again_at = writer.flush_due(time.monotonic())
-            if again_at is not None:
-                self._again(writer, again_at)
-
-    def _next(self, me: threading.Thread) -> Writer | None:
-        """Waits for a writer that is due; None when the thread is to end."""
-        ends_at = time.monotonic() + WRITER_LINGER
-        with self._changed:
-            while self._thread is me:
-                now = time.monotonic()
-                writer = min(self._due, key=self._due.__getitem__, default=None)
-                self._looks_at = ends_at if writer is None else self._due[writer]
-                if self._looks_at > now:
-                    self._changed.wait(self._looks_at - now)
-                elif writer is not None:
-                    del self._due[writer]
-                    return writer
-                else:
-                    self._thread = None
-        return None
-
-    def _again(self, writer: Writer, at: float) -> None:
-        with self._changed:
-            # Somebody who wrote since then knows better.
-            self._due.setdefault(writer, at)
+            self._end(end_block(exc))
+        except (StreamEnded, RedisUnavailable) as trouble:
+            if exc is None:
+                raise
+            if isinstance(trouble, RedisUnavailable):
+                _log.warning("stream %r could not be ended: %s", self._stream_id, trouble)
+        finally:
+            self._is_left = True

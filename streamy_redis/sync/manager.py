@@ -28,7 +28,8 @@ from ..core.stats import StreamStats
 from ..exceptions import InvalidEvent
 from ..keys import validate_idempotency_key, validate_stream_id
 from ..tally import Tally
-from .coalescing import Flusher, Writer
+from .coalescing import Writer
+from .flusher import Flusher
 from .listener import Listener
 from .publisher import Publisher
 from .stream import Stream, Subscription
@@ -198,13 +199,7 @@ class StreamManager:
         block = encode_end(data, max_size=config.max_event_size, to_json=config.json_encoder)
         return self._process.publisher.end(stream_id, block)
 
-    def writer(
-        self,
-        stream_id: str,
-        interval: float = WRITER_INTERVAL,
-        *,
-        error_text: bool = False,
-    ) -> Writer:
+    def writer(self, stream_id: str, interval: float = WRITER_INTERVAL) -> Writer:
         """Writes text piece by piece, such as a model's tokens: a context manager.
 
         What is written within interval seconds goes in one event, whose data is the joined text.
@@ -218,8 +213,6 @@ class StreamManager:
 
         Args:
             interval: seconds, at least 0.001.
-            error_text: whether the end of a block that raised also carries the exception's text
-                as ``"text"``. Such texts may hold what pages must not see.
 
         Returns:
             A ``Writer``, with ``write(text, event_name=None)``, ``flush()`` and
@@ -235,8 +228,7 @@ class StreamManager:
             lambda: self._process.flusher,
             self._config,
             stream_id,
-            interval=interval,
-            error_text=error_text,
+            interval,
         )
 
     def delete_stream(self, stream_id: str) -> bool:

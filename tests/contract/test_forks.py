@@ -50,3 +50,11 @@ def test_memory_warns_after_a_fork(prefix: str):
     told = outcome("forking_memory", "memory://", prefix)
 
     assert told["warnings"] == 1
+
+
+def test_a_forked_child_neither_writes_nor_ends_what_its_parent_began(redis_url: str, prefix: str):
+    told = outcome("forking_writer", redis_url, prefix)
+
+    assert told["error"] == "a writer can't be used in a forked process; make one there"
+    assert told["parent"] == ["the ", "parent's", '{"reason":"done"}']
+    assert told["child"] == ["the child's", '{"reason":"done"}']

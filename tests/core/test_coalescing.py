@@ -8,22 +8,24 @@ import json
 import pytest
 
 from streamy_redis.core.coalescing import Coalescer, end_block
+from streamy_redis.core.event import read_frame
 
 
 def coalescer(*, interval: float = 1.0, max_size: int = 100) -> Coalescer:
-    return Coalescer(interval, max_size=max_size, to_json=json.dumps)
+    return Coalescer(interval, max_size=max_size)
 
 
-def add(box: Coalescer, text: str, name: str | None = None, now: float = 0.0) -> bool:
+def add(box: Coalescer, text: str, name: str | None = None, now: float = 0.0) -> None:
     size = box.size(text, name)
     assert not box.must_send_before(size, name, now)
-    return box.add(text, size, name, now)
+    box.add(text, size, name, now)
 
 
 def test_it_is_due_an_interval_after_the_first_text():
     box = coalescer()
 
-    assert [add(box, "a", now=5.0), add(box, "b", now=5.5)] == [True, False]
+    add(box, "a", now=5.0)
+    add(box, "b", now=5.5)
 
     assert box.due_at == 6.0
     assert not box.must_send_before(1, None, 5.9)
@@ -33,7 +35,7 @@ def test_it_is_due_an_interval_after_the_first_text():
 def test_an_empty_text_is_nothing():
     box = coalescer()
 
-    assert not add(box, "")
+    add(box, "")
 
     assert box.due_at is None
     assert box.batch("key") is None
@@ -88,15 +90,35 @@ def test_the_events_of_a_batch_are_bounded():
     assert not box.must_send_before(1, "99", 0.0)
 
 
-def test_it_can_be_put_off_while_something_waits():
+@pytest.mark.parametrize(
+    ("texts", "data"),
+    [
+        ((("a\r", None), ("\nb", None)), "a|b"),
+        ((("a\r", None), ("", None), ("\n", None), ("\nb", None)), "a||b"),
+        ((("a\r", None), ("\r", None), ("\nb", None)), "a||b"),
+        ((("a\n", None), ("\nb", None)), "a||b"),
+        # Texts of another name are another text.
+        ((("a\r", None), ("\nb", "x")), "a||b"),
+    ],
+)
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_line_end_in_two_texts_is_one(
+    texts: list[tuple[str, str | None]], data: str, at_once: bool
+):
     box = coalescer()
-    box.postpone(9.0)
-    assert box.due_at is None
-    add(box, "a")
+    blocks = []
+    for text, name in texts:
+        add(box, text, name)
+        batch = None if at_once else box.batch("key")
+        if batch is not None:
+            blocks += batch.blocks
+            box.sent()
+    batch = box.batch("key")
+    blocks += batch.blocks if batch is not None else []
 
-    box.postpone(9.0)
+    frames = (read_frame("room", block) for block in blocks)
 
-    assert box.due_at == 9.0
+    assert "".join(frame.data for frame in frames).replace("\n", "|") == data
 
 
 @pytest.mark.parametrize(
@@ -109,7 +131,7 @@ def test_it_can_be_put_off_while_something_waits():
     ],
 )
 def test_the_end_says_why(exc: BaseException | None, data: dict[str, str]):
-    block = end_block(exc, error_text=False).decode()
+    block = end_block(exc).decode()
 
     assert block.startswith("event: stream-end\ndata: ")
     assert json.loads(block.partition("data: ")[2]) == data

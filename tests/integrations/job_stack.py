@@ -15,7 +15,7 @@ from tests.deadline import Deadline
 from tests.servers import RedisServer
 from tests.web_servers import ROOT, ServerKind, WebServer, http
 
-__all__ = ["CELERY", "RQ", "JobStack", "WorkerKind", "kill_all"]
+__all__ = ["CELERY", "RQ", "JobStack", "WorkerKind"]
 
 WEB = ServerKind(
     "gunicorn",
@@ -46,34 +46,28 @@ RQ = WorkerKind("rq-jobs", ["jobs.py"], is_up="Listening on", killed="WorkHorseK
 
 
 class JobStack:
-    """Two web workers, and one job worker unless there is to be none, on a Redis of their own."""
+    """Two web workers and one job worker, on a Redis of their own."""
 
-    def __init__(self, kind: WorkerKind, redis_server: RedisServer, log: Path) -> None:
+    def __init__(self, kind: WorkerKind, log: Path, **settings: object) -> None:
         self.kind = kind
-        self.directory = ROOT / "integrations" / kind.folder
-        self._redis_server = redis_server
-        self._log = log
-        self.worker: Child | None = None
-        self._browsers: list[EventSource] = []
-
-    def start(self, *, has_worker: bool = True, **settings: object) -> JobStack:
+        self.redis_server = RedisServer().start()
         env = {
-            "STREAMY_REDIS_URL": self._redis_server.url,
-            "JOB_STEP": "0.1",
+            "STREAMY_REDIS_URL": self.redis_server.url,
+            "PYTHONPATH": str(ROOT),
+            "PYTHONUNBUFFERED": "1",
             **{name: str(value) for name, value in settings.items()},
         }
-        self.web = WebServer(
-            WEB, "web:app", workers=2, env=env, directory=self.directory, ready="/"
-        ).start()
-        if has_worker:
-            worker = self.worker = Child(
-                [sys.executable, *self.kind.command],
-                self._log,
-                env={**env, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
-                cwd=self.directory,
-            )
-            Deadline(30).until(lambda: self.kind.is_up in worker.output, lambda: worker.output)
-        return self
+        folder = ROOT / "integrations" / kind.folder
+        self.worker = Child([sys.executable, *kind.command], log, env=env, cwd=folder)
+        self.web = WebServer(WEB, "web:app", workers=2, env=env, directory=folder, ready="/")
+        self._browsers: list[EventSource] = []
+
+    def start(self) -> None:
+        self.web.start()
+        Deadline(30).until(lambda: self.kind.is_up in self.worker.output, self.output)
+
+    def output(self) -> str:
+        return self.worker.output
 
     def job(self, query: str = "") -> str:
         answer = http.post(f"{self.web.url}/jobs{query}").raise_for_status()
@@ -86,21 +80,30 @@ class JobStack:
 
     def child(self) -> psutil.Process:
         """The process that runs the job."""
-        assert self.worker is not None
         return self.worker.children()[-1]
+
+    def kill_worker(self) -> None:
+        """kill -9 to all of it at once, as if its machine died; a work-horse has its own group."""
+        children = self.worker.children()
+        self.worker.stop()
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
 
     def close(self) -> None:
         for browser in self._browsers:
             browser.close()
-        if self.worker is not None:
-            kill_all(self.worker)
+        self.kill_worker()
         self.web.close()
+        self.redis_server.close()
 
+    def __enter__(self) -> JobStack:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
 
-def kill_all(worker: Child) -> None:
-    """kill -9 to all of it at once, as when its machine dies; a work-horse has its own group."""
-    children = worker.children()
-    worker.stop()
-    for child in children:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            child.kill()
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()

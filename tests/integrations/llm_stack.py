@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import runpy
 import sys
 from pathlib import Path
@@ -24,22 +25,22 @@ PROMPT = "What is a stream, really?"
 
 
 class AnswerStack:
-    """Two web workers and a generator, on a Redis of their own."""
+    """Two web workers and a generator, on a Redis of their own that keeps its data."""
 
-    def __init__(self, redis_server: RedisServer, log: Path, *, pause: float = 0.005) -> None:
-        self._log = log
-        self._env = {"STREAMY_REDIS_URL": redis_server.url, "LLM_PAUSE": str(pause)}
-        self._store = redis_server.connect()
+    def __init__(self, logs: Path, *, pause: float = 0.005) -> None:
+        self._logs = logs
+        self._numbers = itertools.count(1)
+        self.redis_server = RedisServer(durable=True).start()
+        self._env = {"STREAMY_REDIS_URL": self.redis_server.url, "LLM_PAUSE": str(pause)}
+        self._store = self.redis_server.connect()
         self._browsers: list[EventSource] = []
-        self.web = WebServer(
-            WEB, "app:app", workers=2, env=self._env, directory=FOLDER, ready="/"
-        ).start()
+        self.web = WebServer(WEB, "app:app", workers=2, env=self._env, directory=FOLDER, ready="/")
         self.start_generator()
 
     def start_generator(self) -> None:
         self.generator = Child(
             [sys.executable, "generator.py"],
-            self._log,
+            self._logs / f"generator-{next(self._numbers)}.log",
             env={**self._env, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
             cwd=FOLDER,
         )
@@ -57,12 +58,28 @@ class AnswerStack:
         """How many answers the generator is at."""
         return self._store.llen("llm:prompts:running:1")  # type: ignore[no-any-return]
 
+    def waits(self) -> bool:
+        """Whether the generator waits for a prompt."""
+        return any(client["cmd"] == "blmove" for client in self._store.client_list())
+
     def close(self) -> None:
         for browser in self._browsers:
             browser.close()
         self._store.close()
         self.generator.stop()
         self.web.close()
+        self.redis_server.close()
+
+    def __enter__(self) -> AnswerStack:
+        try:
+            self.web.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
 
 
 def tokens(prompt: str = PROMPT) -> list[str]:

@@ -5,26 +5,30 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from streamy_redis import StreamManager
 from tests.browser import EventSource
-from tests.servers import RedisServer
 from tests.web_servers import ROOT, http
 
-from .job_stack import CELERY, RQ, JobStack, kill_all
+from .job_stack import CELERY, RQ, JobStack, WorkerKind
+
+KINDS = pytest.mark.parametrize("kind", [CELERY, RQ], ids=lambda kind: kind.folder)
 
 
-@pytest.fixture(params=[CELERY, RQ], ids=lambda kind: kind.folder)
+@pytest.fixture(scope="module", params=[CELERY, RQ], ids=lambda kind: kind.folder)
 def stack(
-    request: pytest.FixtureRequest, redis_server: RedisServer, tmp_path: Path
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[JobStack]:
-    stack = JobStack(request.param, redis_server, tmp_path / "worker.log")
-    yield stack
-    stack.close()
+    """One for all tests that leave it as they found it."""
+    log = tmp_path_factory.mktemp("jobs") / "worker.log"
+    with JobStack(request.param, log, JOB_STEP=0.1, JOB_LEASE=20, JOB_WAIT=600) as stack:
+        yield stack
 
 
 def percents(browser: EventSource) -> list[int]:
@@ -44,7 +48,6 @@ def end_of(browser: EventSource, within: float = 15) -> dict[str, Any]:
 
 
 def test_a_job_reports_its_progress_and_its_end(stack: JobStack):
-    stack.start()
     job = stack.job()
     first, second = stack.page(job), stack.page(job)
 
@@ -57,7 +60,6 @@ def test_a_job_reports_its_progress_and_its_end(stack: JobStack):
 
 
 def test_a_job_that_fails_says_so_without_its_text(stack: JobStack):
-    stack.start()
     page = stack.page(stack.job("?fails_at=3"))
 
     assert end_of(page) == {"reason": "failed", "error": "ValueError"}
@@ -65,40 +67,41 @@ def test_a_job_that_fails_says_so_without_its_text(stack: JobStack):
 
 
 def test_a_job_whose_process_is_killed_is_told_by_its_worker(stack: JobStack):
-    # So long a lease can't be what tells.
-    stack.start(JOB_STEP=0.5, JOB_LEASE=600)
     page = stack.page(stack.job())
     runs(page)
 
     stack.child().kill()
 
+    # By the worker, since it isn't "lost", as the lease would say.
     assert end_of(page) == {"reason": "failed", "error": stack.kind.killed}
     # The worker goes on with the next job.
     runs(stack.page(stack.job()))
 
 
-def test_a_job_whose_whole_worker_is_killed_is_lost_when_its_lease_runs_out(stack: JobStack):
-    stack.start(JOB_STEP=0.2, JOB_LEASE=2)
-    page = stack.page(stack.job())
-    runs(page)
-    assert stack.worker is not None
-
-    kill_all(stack.worker)
-
-    assert end_of(page) == {"reason": "lost"}
-    assert percents(page)[-1] < 100
-
-
-def test_a_job_has_made_its_promise_when_its_report_is_seen(
-    stack: JobStack, redis_server: RedisServer
+@KINDS
+def test_jobs_whose_whole_worker_is_killed_are_lost_when_their_leases_run_out(
+    kind: WorkerKind, tmp_path: Path
 ):
+    with JobStack(kind, tmp_path / "worker.log", JOB_STEP=0.2, JOB_LEASE=2, JOB_WAIT=3) as stack:
+        page, waiting = (stack.page(stack.job()) for _ in range(2))
+        runs(page)
+
+        stack.kill_worker()
+
+        assert end_of(page) == {"reason": "lost"}
+        assert percents(page)[-1] < 100
+        # One that no worker has taken.
+        assert end_of(waiting) == {"reason": "lost"}
+        assert percents(waiting) == [0]
+
+
+def test_a_job_has_made_its_promise_when_its_report_is_seen(stack: JobStack):
     # Who is killed right behind a report would else be given the time of one that waits.
-    stack.start(JOB_LEASE=20, JOB_WAIT=600)
     job = stack.job()
 
     with (
-        contextlib.closing(redis_server.connect()) as store,
-        StreamManager(redis_server.url) as streams,
+        contextlib.closing(stack.redis_server.connect()) as store,
+        StreamManager(stack.redis_server.url) as streams,
         streams.subscribe(job, replay="all") as events,
     ):
         for event in events:
@@ -109,15 +112,7 @@ def test_a_job_has_made_its_promise_when_its_report_is_seen(
         assert promised <= store.time()[0] + 20
 
 
-def test_a_job_that_no_worker_takes_is_lost_as_well(stack: JobStack):
-    stack.start(has_worker=False, JOB_WAIT=1)
-    page = stack.page(stack.job())
-
-    assert end_of(page) == {"reason": "lost"}
-
-
 def test_a_cancelled_job_stops(stack: JobStack):
-    stack.start()
     job = stack.job()
     page = stack.page(job)
     runs(page)
@@ -127,10 +122,10 @@ def test_a_cancelled_job_stops(stack: JobStack):
     assert end_of(page) == {"reason": "cancelled"}
     # The one worker is free for the next.
     runs(stack.page(stack.job()))
+    assert f"StreamEnded: stream {job!r}" not in stack.output(), "that is no error"
 
 
 def test_killing_web_workers_and_the_feed_loses_nothing(stack: JobStack):
-    stack.start(JOB_STEP=0.2)
     pages = [stack.page(job) for job in [stack.job()] for _ in range(4)]
     for page in pages:
         runs(page)
@@ -145,12 +140,18 @@ def test_killing_web_workers_and_the_feed_loses_nothing(stack: JobStack):
 
 
 def test_a_job_that_nobody_knows_stops_the_page(stack: JobStack):
-    stack.start(has_worker=False)
     page = stack.page("nonsense")
 
     page.wait_closed()
 
     assert page.statuses == [404]
+
+
+def test_the_source_of_the_app_is_not_served(stack: JobStack):
+    address = urlsplit(stack.web.url)
+    with contextlib.closing(HTTPConnection(address.hostname or "", address.port)) as connection:
+        connection.request("GET", "/./jobs.py")  # httpx would tidy this up
+        assert connection.getresponse().status == 404
 
 
 def test_both_folders_have_the_same_page():

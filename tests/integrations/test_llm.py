@@ -6,24 +6,30 @@ import json
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.browser import EventSource
 from tests.deadline import Deadline
-from tests.servers import RedisServer
 from tests.web_servers import http
 
 from .llm_stack import PROMPT, AnswerStack, tokens
 
 
+@pytest.fixture(scope="module")
+def shared_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AnswerStack]:
+    with AnswerStack(tmp_path_factory.mktemp("llm")) as stack:
+        yield stack
+
+
 @pytest.fixture
-def stack(redis_server: RedisServer, tmp_path: Path) -> Iterator[AnswerStack]:
-    stack = AnswerStack(redis_server, tmp_path / "generator.log")
-    yield stack
-    stack.close()
+def stack(shared_stack: AnswerStack) -> AnswerStack:
+    """One for all tests, with a generator that is at nothing."""
+    if not shared_stack.generator.running:
+        shared_stack.start_generator()
+    Deadline(10).until(lambda: shared_stack.running() == 0, "nothing runs")
+    return shared_stack
 
 
 def shown(browser: EventSource) -> str:
@@ -98,7 +104,16 @@ def test_answers_are_generated_side_by_side(stack: AnswerStack):
     for prompt, page in pages.items():
         assert end_of(page) == {"reason": "done"}
         assert shown(page) == "".join(tokens(prompt))
-    assert stack.running() == 0
+    Deadline(2).until(lambda: stack.running() == 0, "all have stopped")
+
+
+def test_a_generator_that_waits_for_prompts_is_no_trouble(stack: AnswerStack):
+    Deadline(10).until(stack.waits, "it waits for a prompt")
+
+    # Longer than redis-py waits for a reply, unless told otherwise.
+    Deadline(5.5).stays(
+        lambda: "Redis is away" not in stack.generator.output, lambda: stack.generator.output
+    )
 
 
 def test_a_killed_generator_is_told_when_it_starts_again(stack: AnswerStack):
@@ -131,18 +146,13 @@ def test_a_stopped_generator_ends_what_it_was_at(stack: AnswerStack):
     assert end_of(stack.page(page.url.rpartition("/")[2])) == {"reason": "cancelled"}
 
 
-def test_a_generator_that_gives_up_on_redis_is_told_as_well(
-    stack: AnswerStack, redis_server: RedisServer
-):
+def test_a_generator_that_gives_up_on_redis_is_told_as_well(stack: AnswerStack):
     page = stack.page(stack.ask())
     writes(page)
 
-    redis_server.hang()
-    try:
-        # The sends that fail, each for as long as send_timeout.
-        Deadline(60).until(lambda: not stack.generator.running, lambda: stack.generator.output)
-    finally:
-        redis_server.go_on()
+    stack.redis_server.kill()
+    Deadline(30).until(lambda: not stack.generator.running, lambda: stack.generator.output)
+    stack.redis_server.start()
     stack.start_generator()
 
     assert end_of(page) == {"reason": "lost"}

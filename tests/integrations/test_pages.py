@@ -11,9 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import sync_playwright
 
-from tests.servers import RedisServer
-
-from .job_stack import CELERY, RQ, JobStack, WorkerKind, kill_all
+from .job_stack import RQ, JobStack
 from .llm_stack import PROMPT, AnswerStack, tokens
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -39,6 +37,13 @@ def context() -> Iterator[Any]:
     assert errors == []
 
 
+# Every value that the bar has shown since the job began.
+RECORD = """
+  seen = [];
+  new MutationObserver(() => seen.push(bar.value)).observe(bar, { attributes: true });
+"""
+
+
 def says(page: Any, text: str) -> None:
     page.wait_for_function("text => state.textContent.includes(text)", arg=text, timeout=20_000)
 
@@ -47,25 +52,27 @@ def reaches(page: Any, percent: int) -> None:
     page.wait_for_function("percent => bar.value >= percent", arg=percent, timeout=20_000)
 
 
-@pytest.mark.parametrize("kind", [CELERY, RQ], ids=lambda kind: kind.folder)
-def test_the_progress_bar_moves_and_stops_waiting(
-    context: Any, kind: WorkerKind, redis_server: RedisServer, tmp_path: Path
-):
-    stack = JobStack(kind, redis_server, tmp_path / "worker.log")
-    try:
-        stack.start(JOB_LEASE=2, JOB_STEP=0.2)
+def test_the_progress_bar_moves_and_stops_waiting(context: Any, tmp_path: Path):
+    # The page of both folders is the same.
+    with JobStack(RQ, tmp_path / "worker.log", JOB_LEASE=2, JOB_STEP=0.2) as stack:
         page = context.new_page()
         page.goto(stack.web.url)
+        page.evaluate(RECORD)
         page.click("#start")
         reaches(page, 20)
         page.screenshot(path=tmp_path / "running.png")
         # The address holds the job.
         second = context.new_page()
         second.goto(page.url)
+        says(page, "Done.")
+        seen = page.evaluate("seen")
+        assert seen == sorted(seen)
+        assert set(seen) == set(range(0, 101, 5))
         page.reload()
         for tab in (page, second):
             says(tab, "Done.")
             reaches(tab, 100)
+            assert tab.inner_text("#percent") == "100 %"
 
         page.click("#fail")
         says(page, "Failed: ValueError.")
@@ -78,18 +85,24 @@ def test_the_progress_bar_moves_and_stops_waiting(
 
         page.click("#start")
         says(page, "step 3 of 20")
-        assert stack.worker is not None
-        kill_all(stack.worker)
+        stack.kill_worker()
         says(page, "Lost")
         assert page.is_disabled("#cancel")
         page.screenshot(path=tmp_path / "lost.png")
-    finally:
-        stack.close()
+
+        # One that waits, and of which Redis then knows nothing any more.
+        page.click("#start")
+        says(page, "waiting for a worker")
+        stack.redis_server.restart(empty=True)
+        says(page, "No such job any more.")
+
+        stack.redis_server.kill()
+        page.click("#start")
+        says(page, "No job was started")
 
 
-def test_the_answer_is_whole_in_every_tab(context: Any, redis_server: RedisServer, tmp_path: Path):
-    stack = AnswerStack(redis_server, tmp_path / "generator.log", pause=0.01)
-    try:
+def test_the_answer_is_whole_in_every_tab(context: Any, tmp_path: Path):
+    with AnswerStack(tmp_path, pause=0.01) as stack:
         page = context.new_page()
         page.goto(stack.web.url)
         page.fill("#question", PROMPT)
@@ -116,5 +129,10 @@ def test_the_answer_is_whole_in_every_tab(context: Any, redis_server: RedisServe
         says(page, "Writing")
         page.click("#cancel")
         says(page, "Cancelled.")
-    finally:
-        stack.close()
+
+        # One that waits, and of which Redis then knows nothing any more.
+        stack.generator.stop()
+        page.press("#question", "Enter")
+        says(page, "Waiting for the model")
+        stack.redis_server.restart(empty=True)
+        says(page, "No such answer any more.")
