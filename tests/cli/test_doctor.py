@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from streamy_redis import StreamConfig, StreamManager
+from tests.nginx import needs_nginx
 from tests.ports import free_port
 from tests.security.conftest import PERMISSIONS, RULES, GuardedServer, guarded
 from tests.servers import RedisServer
 from tests.sites import Site
 
 from .conftest import Commands, Result
-from .nginx import NGINX, Nginx
+from .nginx import in_front_of
 
 __all__ = ["guarded"]
-
-# On CI its absence is a failure.
-needs_nginx = pytest.mark.skipif(not NGINX and "CI" not in os.environ, reason="no nginx on PATH")
 
 Findings = dict[tuple[str, str], dict[str, Any]]
 
@@ -188,7 +185,7 @@ def test_an_endpoint_that_streams_has_no_problem(commands: Commands, site: Site)
 @needs_nginx
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 def test_nginx_as_it_is_does_no_harm(commands: Commands, site: Site, version: str):
-    with Nginx(site.server.url, version=version) as proxy:
+    with in_front_of(site.server.url, version=version) as proxy:
         done = examine(commands, proxy.url)
 
     assert (done.returncode, problems(done)) == (0, [])
@@ -199,7 +196,7 @@ def test_nginx_as_it_is_does_no_harm(commands: Commands, site: Site, version: st
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 def test_an_nginx_that_buffers_is_found(commands: Commands, flask_site: Site, version: str):
     directive = "proxy_ignore_headers X-Accel-Buffering;"
-    with Nginx(flask_site.server.url, directive, version=version) as proxy:
+    with in_front_of(flask_site.server.url, directive, version=version) as proxy:
         failed = examine(commands, proxy.url)
 
     found = findings(failed)["endpoint", "delivery"]
@@ -212,7 +209,7 @@ def test_an_nginx_that_buffers_is_found(commands: Commands, flask_site: Site, ve
 @needs_nginx
 def test_an_nginx_that_compresses_is_found(commands: Commands, flask_site: Site):
     directives = "gzip on; gzip_types text/event-stream; gzip_min_length 0; gzip_proxied any;"
-    with Nginx(flask_site.server.url, directives) as proxy:
+    with in_front_of(flask_site.server.url, directives) as proxy:
         done = examine(commands, proxy.url)
 
     found = findings(done)["endpoint", "content-encoding"]
@@ -226,7 +223,7 @@ def test_an_nginx_that_compresses_and_buffers_is_found(commands: Commands, flask
         "gzip on; gzip_types text/event-stream; gzip_min_length 0; gzip_proxied any;"
         "proxy_ignore_headers X-Accel-Buffering;"
     )
-    with Nginx(flask_site.server.url, directives) as proxy:
+    with in_front_of(flask_site.server.url, directives) as proxy:
         failed = examine(commands, proxy.url)
 
     assert failed.returncode == 1
@@ -235,7 +232,7 @@ def test_an_nginx_that_compresses_and_buffers_is_found(commands: Commands, flask
 
 @needs_nginx
 def test_a_proxy_without_an_application_is_found(commands: Commands):
-    with Nginx(f"http://127.0.0.1:{free_port()}") as proxy:
+    with in_front_of(f"http://127.0.0.1:{free_port()}") as proxy:
         failed = examine(commands, proxy.url)
 
     assert failed.returncode == 1

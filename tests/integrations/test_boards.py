@@ -18,10 +18,11 @@ from streamy_redis import StreamManager
 from tests.browser import EventSource, ReadyState
 from tests.child import Child
 from tests.deadline import Deadline
-from tests.event_stream import events_of
-from tests.exactly_once import Delivery, SentLog
+from tests.exactly_once import Delivery
 from tests.servers import RedisServer
 from tests.web_servers import ROOT, ServerKind, WebServer, http
+
+from .witness import Witness
 
 INTEGRATIONS = ROOT / "integrations"
 FLASK = ServerKind(
@@ -142,40 +143,8 @@ class Everywhere:
             assert not thread.is_alive()
 
 
-class Witness:
-    """Reads a stream's log as it grows, with nothing of the package under test."""
-
-    def __init__(self, redis_server: RedisServer, stream_id: str) -> None:
-        self.log = SentLog()
-        self._key = f"streamy:{{{stream_id}}}:log"
-        self._store = redis_server.connect()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        last = b"0"
-        while True:
-            is_last_look = self._stopping.is_set()
-            found = self._store.xread({self._key: last}, count=500, block=50)
-            for entry_id, fields in found[0][1] if found else []:
-                last = entry_id
-                (event,) = events_of(fields[b"frame"])
-                self.log.returned(event.last_event_id, event.data)
-            if is_last_look and not found:
-                return
-
-    def stop(self) -> SentLog:
-        """All there was, once nobody sends any more."""
-        self._stopping.set()
-        self._thread.join(10)
-        assert not self._thread.is_alive()
-        self._store.close()
-        return self.log
-
-
 def test_killing_any_worker_loses_and_repeats_nothing(boards: Boards, redis_server: RedisServer):
-    witness = Witness(redis_server, "board")
+    witness = Witness(redis_server.connect(), "board")
     browsers = boards.open(4)
     everywhere = Everywhere(boards, "board")
     killed = []
