@@ -91,22 +91,29 @@ class AsyncStreamManager:
     ) -> str:
         """Sends one event; when this returns, it is stored, and on its way to every subscriber.
 
+        Storing and publishing are one step in Redis (EVALSHA; XADD and PUBLISH in it). Events that
+        are sent one after another arrive in that order; of those that are sent at the same time
+        Redis decides. A stream needs no opening: the first event makes it.
+
         Args:
             stream_id: a non-empty str of at most 512 bytes of UTF-8, no control characters.
             data: str as it is, bytes of UTF-8, anything else as JSON; at most
-                ``max_event_size`` bytes.
-            event_name: the browser's event type. Not beginning with ``stream-``.
-            retry: milliseconds that browsers wait before they reconnect.
+                ``max_event_size`` bytes of UTF-8. CR and CRLF arrive as LF (HTML 9.2.6).
+            event_name: the browser's event type; None and "" leave it to ``get_stream``. Without
+                CR, LF and NUL, and not beginning with ``stream-``.
+            retry: milliseconds that browsers wait before they reconnect, 0 to 2147483647.
             idempotency_key: sends with the same key store one event, as long as it is in the
-                history; a repeat returns the first one's id.
+                history; a repeat returns the first one's id. A str under the rule of stream ids.
 
         Returns:
-            The event's id, ``<epoch>-<seq>-<tag>``; "" on a stream without history.
+            The event's id, ``<epoch>-<seq>-<tag>``, which is what a browser sends back as
+            Last-Event-ID; "" on a stream without history.
 
         Raises:
             InvalidEvent: an argument breaks a rule; nothing was sent.
-            StreamEnded: the stream has ended.
-            RedisUnavailable: Redis can't be reached within ``send_timeout``, or refuses.
+            StreamEnded: the stream has ended; nothing was sent.
+            RedisUnavailable: Redis can't be reached within ``send_timeout``, or refuses. The event
+                may be stored: the error's ``idempotency_key`` makes repeating the send safe.
         """
         validate_stream_id(stream_id)
         config = self._config
@@ -123,14 +130,18 @@ class AsyncStreamManager:
         """Sends many events in one round trip: in order, contiguous, all or none.
 
         Args:
-            events: each item is data as in ``send_event``, or an ``Event``.
+            stream_id: as in ``send_event``.
+            events: any iterable; each item is data as in ``send_event``, or an ``Event``. An empty
+                one sends nothing and doesn't ask Redis.
             idempotency_key: as in ``send_event``, for the whole batch.
 
         Returns:
-            Their ids, in order.
+            Their ids, one for each, in order.
 
         Raises:
-            InvalidEvent, StreamEnded, RedisUnavailable: as ``send_event``; nothing was sent.
+            InvalidEvent: an item breaks a rule, and is named in the message; nothing was sent.
+            StreamEnded: the stream has ended; nothing was sent.
+            RedisUnavailable: as ``send_event``: all of them may be stored, or none.
         """
         validate_stream_id(stream_id)
         config = self._config
@@ -141,13 +152,20 @@ class AsyncStreamManager:
     async def end_stream(self, stream_id: str, data: Any = None) -> bool:
         """Ends a stream: its clients get a ``stream-end`` event with data and stop reconnecting.
 
-        The end is remembered for ``ended_ttl`` seconds; until then every send is refused.
+        Who is away gets what is missing and the end when they come back; whoever comes back with
+        the end as their cursor is answered 204, which stops an EventSource. The end is remembered
+        for ``ended_ttl`` seconds; until then every send is refused.
+
+        Args:
+            stream_id: as in ``send_event``. A stream without events can be ended, too.
+            data: of the ``stream-end`` event, as in ``send_event``; None for an empty one.
 
         Returns:
-            True if this call ended it, False if it had ended.
+            True if this call ended it, also if it had to be repeated; False if it had ended.
 
         Raises:
-            InvalidEvent, RedisUnavailable: as ``send_event``.
+            InvalidEvent: an argument breaks a rule.
+            RedisUnavailable: as ``send_event``. Repeating it is safe.
         """
         validate_stream_id(stream_id)
         config = self._config
@@ -167,6 +185,7 @@ class AsyncStreamManager:
         history: at 0.03 s that are up to 33 of its ``history_length`` events a second.
 
         Args:
+            stream_id: as in ``send_event``.
             interval: seconds, at least 0.001.
 
         Returns:
@@ -188,13 +207,26 @@ class AsyncStreamManager:
     async def delete_stream(self, stream_id: str) -> bool:
         """Forgets a stream's history and end, so that its id can be used anew (UNLINK).
 
+        Open responses stay open, and get a reset before anything newer.
+
         Returns:
             True if there was one.
+
+        Raises:
+            InvalidEvent: the stream id breaks a rule.
+            RedisUnavailable: as ``send_event``. Repeating it is safe.
         """
         return await self._loop.publisher.delete(validate_stream_id(stream_id))
 
     async def info(self, stream_id: str) -> StreamInfo:
-        """What Redis holds of the stream (XINFO STREAM, PTTL)."""
+        """What Redis holds of the stream, in one look (XINFO STREAM, PTTL).
+
+        Its ``last_event_id`` is a cursor to render into a page, for ``get_stream``.
+
+        Raises:
+            InvalidEvent: the stream id breaks a rule.
+            RedisUnavailable: Redis can't be reached within ``send_timeout``, or refuses.
+        """
         return await self._loop.publisher.info(validate_stream_id(stream_id))
 
     # Receiving
@@ -211,19 +243,27 @@ class AsyncStreamManager:
     ) -> Response:
         """A Starlette response that is the stream, for an endpoint to return.
 
-        Whether it resumes is decided when it is served, by the request's Last-Event-ID.
+        Nothing happens before it is served. Then the request's Last-Event-ID (HTML 9.2.4) decides
+        whether it resumes: the client gets what came after that event, or a ``stream-reset`` if
+        that can't be shown any more. It ends when the client leaves, the stream ends, the server
+        stops, or a bound of ``StreamConfig`` is reached; the client resumes by itself.
 
         Args:
+            stream_id: as in ``send_event``. Who may read it is for the caller to check.
             event_name: the name of the events that were sent without one.
-            headers: over the defaults.
-            keep_alive_interval: seconds of silence before a comment is sent.
+            headers: over the defaults, which are ``Content-Type``, ``Cache-Control`` and
+                ``X-Accel-Buffering``; pairs for a name that comes twice.
+            keep_alive_interval: seconds of silence before a comment is sent; None for that of
+                ``StreamConfig``.
             last_event_id: a cursor for clients whose request has none, as rendered into a page.
                 What is no event id counts as none.
             replay: for clients without a cursor: 0 from now on, n the newest n events, "all" the
                 whole history.
 
         Returns:
-            A streaming response; 400 with the rule in it if the stream id breaks one, since ids
+            A response. It is served as 200 and the stream, also while Redis is away, since
+            EventSource gives up on anything else; 204 for a client that has seen the end; 503 at
+            ``max_subscribers``; 400 with the rule in it if the stream id breaks one, since ids
             come from URLs.
 
         Raises:
@@ -265,8 +305,15 @@ class AsyncStreamManager:
     ) -> Subscription:
         """The stream's events inside this process: an async context manager to iterate.
 
+        Nothing happens before it is entered. See ``Subscription`` for what it does then.
+
         Args:
-            last_event_id, replay: as in ``get_stream``.
+            stream_id: as in ``send_event``.
+            last_event_id: the id of an event, after which to begin; it wins over replay.
+            replay: without one: 0 from now on, n the newest n events, "all" the whole history.
+
+        Returns:
+            A ``Subscription``, which yields ``ReceivedEvent``.
 
         Raises:
             InvalidEvent: an argument breaks a rule.

@@ -66,11 +66,12 @@ class ReceivedEvent:
 
     Attributes:
         stream_id: the stream.
-        id: the event id, which is the cursor to resume after it; "" for a stream without
-            history.
-        name: the event type that a browser would dispatch.
-        data: the text that a browser would see.
-        kind: ``"event"``, ``"reset"`` (a gap; data is JSON) or ``"end"`` (the last one).
+        id: the event id, ``<epoch>-<seq>-<tag>``, which is the cursor to resume after it; "" for a
+            stream without history.
+        name: the event type that a browser would dispatch; ``"message"`` without one.
+        data: the text that a browser would see: JSON where JSON was sent.
+        kind: ``"event"``; ``"reset"``, a gap, whose data is a JSON object of ``reason``,
+            ``requested`` and ``first``; or ``"end"``, the last one.
     """
 
     stream_id: str

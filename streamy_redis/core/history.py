@@ -110,16 +110,16 @@ class HistoryRequest:
 
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
-    """What Redis holds of a stream.
+    """What Redis holds of a stream, as ``info`` returns it.
 
     Attributes:
         stream_id: the stream.
         exists: whether there is a history or an end.
         ended: whether it has ended.
-        length: publications in the history, the end among them.
-        first_event_id: id of the oldest; None without history.
+        length: how many events the history holds, the end among them.
+        first_event_id: id of the oldest, ``<epoch>-<seq>-<tag>``; None without history.
         last_event_id: id of the newest, a cursor for ``get_stream``; None without history.
-        ttl: seconds until Redis forgets it; None without history.
+        ttl: seconds until Redis forgets it, if no event comes; None without history.
     """
 
     stream_id: str

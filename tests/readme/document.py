@@ -16,9 +16,11 @@ __all__ = [
     "anchors",
     "blocks",
     "command",
+    "commands",
     "links",
     "proofs",
     "table",
+    "without_blocks",
 ]
 
 ROOT = Path(__file__).parent.parent.parent
@@ -26,18 +28,14 @@ EXAMPLES = ROOT / "docs" / "examples"
 README = (ROOT / "README.md").read_text()
 # All that a reader is led to, by its path.
 PAGES = {
-    name: (ROOT / name).read_text()
-    for name in (
-        "README.md",
-        "docs/command-line.md",
-        "docs/security.md",
-        "docs/reliability.md",
-        "docs/watching.md",
-        "docs/testing.md",
-    )
+    path.relative_to(ROOT).as_posix(): path.read_text()
+    for pattern in ("README.md", "docs/*.md", "integrations/*/README.md")
+    for path in sorted(ROOT.glob(pattern))
 }
 
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# What the reference takes from docstrings is no code.
+_DIRECTIVE = re.compile(r"^```{eval-rst}\n.*?^```$", re.MULTILINE | re.DOTALL)
 _EXAMPLE = re.compile(r"\]\((?:docs/)?(examples/[^)]+)\)")
 _LINK = re.compile(r'\]\(([^)\s]+)(?: "[^"]*")?\)|(?:src|srcset|href)="([^"]+)"')
 _PROOF = re.compile(r'\]\(([^)\s]*\btests/[^)\s]+\.py) "(\w+)"\)')
@@ -80,9 +78,20 @@ def blocks(text: str = README) -> list[Block]:
     return list(_find_blocks(text))
 
 
+def without_blocks(text: str) -> str:
+    """All that is no block of code."""
+    return _FENCE.sub("", _DIRECTIVE.sub("", text))
+
+
+def commands(text: str) -> list[str]:
+    """The lines of the blocks of commands."""
+    shown = [block.text for block in blocks(text) if block.language == "sh"]
+    return "".join(shown).splitlines()
+
+
 def links(text: str = README) -> list[str]:
     """Where a page points to, images included."""
-    return [link or source for link, source in _LINK.findall(_FENCE.sub("", text))]
+    return [link or source for link, source in _LINK.findall(without_blocks(text))]
 
 
 def proofs(text: str = README) -> list[tuple[str, str]]:
@@ -110,7 +119,4 @@ def table(header: str, text: str = README) -> list[list[str]]:
 
 def command(ending: str) -> str:
     """The line of a block of commands that ends so."""
-    lines = [
-        line for block in blocks() if block.language == "sh" for line in block.text.split("\n")
-    ]
-    return next(line for line in lines if line.endswith(ending))
+    return next(line for line in commands(README) if line.endswith(ending))

@@ -2,43 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
-from playwright.sync_api import sync_playwright
 
 from streamy_redis import StreamManager
 from tests.deadline import Deadline
 from tests.servers import RedisServer
 
-from .example import Example, run_job
-
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-# On CI its absence is a failure.
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM and "CI" not in os.environ, reason="no Chromium on PATH"
-)
+from .example import Example, run_job, shows
 
 EVENTS = "**/events/**"
-
-
-@pytest.fixture
-def page() -> Iterator[Any]:
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
-        yield browser.new_page()
-        browser.close()
-
-
-def shows(page: Any, percent: int) -> None:
-    page.wait_for_function("percent => bar.value === percent", arg=percent, timeout=20_000)
 
 
 def test_the_page_shows_the_job_s_progress(page: Any, redis_server: RedisServer, tmp_path: Path):

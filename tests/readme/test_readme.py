@@ -37,6 +37,7 @@ SHOWN = [
     for block in blocks(text)
     if block.language not in ("sh", "text")
 ]
+SUFFIXES = {".py", ".html", ".js", ".conf", ".yml"}
 MOST_LINES = {"flask_app.py": 12, "starlette_app.py": 12, "job.py": 5, "page.html": 5}
 CONFIG = {row[0].strip("`"): row for row in table("field")}
 
@@ -47,15 +48,21 @@ def test_shows_the_example_as_it_is(block: Block):
     assert block.after == block.path.read_text()
 
 
-def test_shows_every_example_once():
-    files = {p for p in EXAMPLES.rglob("*") if p.suffix in (".py", ".html", ".yml")}
+def test_shows_every_example():
+    files = {p for p in EXAMPLES.rglob("*") if p.suffix in SUFFIXES}
 
-    assert sorted(str(block.path) for block in SHOWN) == sorted(map(str, files))
+    assert {block.path for block in SHOWN} == files
+
+
+def test_the_readme_shows_no_example_twice():
+    shown = [str(block) for block in blocks() if block.path]
+
+    assert len(shown) == len(set(shown))
 
 
 @pytest.mark.parametrize(("name", "most"), MOST_LINES.items(), ids=MOST_LINES)
 def test_the_first_examples_are_short(name: str, most: int):
-    [shown] = [block for block in SHOWN if str(block) == name]
+    [shown] = [block for block in blocks() if str(block) == name]
 
     assert len(shown.text.splitlines()) <= most
 
@@ -182,7 +189,7 @@ def test_all_errors_are_named():
 def test_the_extras_install_what_is_shown():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    for_developers = {"demo", "test", "check"}
+    for_developers = {"demo", "docs", "test", "check"}
     shown = {row[0].strip("`"): set(row[1].split(", ")) for row in table("extra")}
 
     assert shown == {
