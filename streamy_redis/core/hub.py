@@ -319,15 +319,16 @@ class Hub:
 
     def take(self, subscriber: Subscriber, now: float) -> Outgoing:
         """What the subscriber's writer has to write; see Subscriber.take."""
-        if subscriber.live_events > self._backlog_high_water:
-            self._backlog_high_water = subscriber.live_events
+        waited = subscriber.live_events
         outgoing = subscriber.take(now)
-        self._frames_written += len(outgoing.frames)
-        if not outgoing.frames:
-            if subscriber.state is State.REPLAYING:
-                self._read_on(self._feeds[subscriber.stream_id], subscriber)
-            elif subscriber.may_rest:
-                self._rest(self._feeds[subscriber.stream_id], subscriber)
+        if outgoing.frames:
+            self._frames_written += len(outgoing.frames)
+            if waited > self._backlog_high_water:
+                self._backlog_high_water = waited
+        elif subscriber.state is State.REPLAYING:
+            self._read_on(self._feeds[subscriber.stream_id], subscriber)
+        elif subscriber.may_rest:
+            self._rest(self._feeds[subscriber.stream_id], subscriber)
         if outgoing.closed is not None:
             # Its last write has a time to be done in.
             self._look_at(subscriber, now)

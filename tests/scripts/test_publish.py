@@ -376,7 +376,9 @@ def test_what_is_stored_does_not_say_it(log: Log):
     log.publish("a", nonce=next(keys(are_stamped=True)))
 
     [message] = log.messages(1)
-    assert message.startswith(log.entries[0].frame + b":")
+    frame = log.entries[0].frame
+    assert frame.endswith(b"\ndata: a\n\n")
+    assert message.startswith(frame + b":")
 
 
 def test_each_of_a_batch_says_it_for_itself(log: Log):
