@@ -69,9 +69,9 @@ _PASSING_CODES = re.compile(
 _log = logging.getLogger("streamy_redis.connections")
 
 
-def url_from_environment() -> str:
+def url_from_environment(default: str = DEFAULT_URL) -> str:
     """The Redis URL where neither argument nor app names one."""
-    return os.environ.get("STREAMY_REDIS_URL") or os.environ.get("REDIS_URL") or DEFAULT_URL
+    return os.environ.get("STREAMY_REDIS_URL") or os.environ.get("REDIS_URL") or default
 
 
 def pool(source: str | redis.Redis, *, connections: int, timeout: float) -> redis.ConnectionPool:

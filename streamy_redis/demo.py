@@ -7,10 +7,8 @@ that a user of the Flask extra hasn't got.
 from __future__ import annotations
 
 import importlib.resources
-import importlib.util
 import itertools
 import logging
-import os
 import socket
 import threading
 from typing import Any
@@ -19,33 +17,16 @@ from flask import Flask, Response, request
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from .config import StreamConfig
-from .connections import DEFAULT_URL, MEMORY_URL, url_from_environment
-from .exceptions import RedisUnavailable, StreamEnded
+from .exceptions import RedisUnavailable, StreamEnded, StreamyError
 from .sync.manager import StreamManager
 
-__all__ = ["DemoServer", "source_for_demo"]
+__all__ = ["DemoServer"]
 
 STREAM = "demo"
 # Seconds between two events that come by themselves.
 _TICK_INTERVAL = 1.0
 
 _log = logging.getLogger("streamy_redis.demo")
-
-
-def source_for_demo(redis_url: str | None) -> str:
-    """The Redis that is named, else memory:// where it is installed, else the default."""
-    named = redis_url or url_from_environment()
-    if redis_url is None and named == DEFAULT_URL and not _is_named() and _has_memory():
-        return MEMORY_URL
-    return named
-
-
-def _is_named() -> bool:
-    return any(os.environ.get(name) for name in ("STREAMY_REDIS_URL", "REDIS_URL"))
-
-
-def _has_memory() -> bool:
-    return all(importlib.util.find_spec(name) is not None for name in ("fakeredis", "lupa"))
 
 
 class DemoServer:
@@ -57,13 +38,11 @@ class DemoServer:
 
     Raises:
         OSError: the port is taken.
-        ImportError: memory:// isn't installed.
     """
 
     stream_id = STREAM
 
     def __init__(self, source: str, config: StreamConfig, port: int) -> None:
-        self.is_shared = source != MEMORY_URL
         self._streams = StreamManager(source, config=config)
         self._stopped = threading.Event()
         app = _app(self._streams)
@@ -133,12 +112,8 @@ def _app(streams: StreamManager) -> Flask:
     def start_anew() -> dict[str, bool]:
         return {"deleted": streams.delete_stream(STREAM)}
 
-    @app.errorhandler(StreamEnded)
-    def refuse(error: StreamEnded) -> tuple[str, int]:
+    @app.errorhandler(StreamyError)
+    def refuse(error: StreamyError) -> tuple[str, int]:
         return str(error), 409
-
-    @app.errorhandler(RedisUnavailable)
-    def redis_away(error: RedisUnavailable) -> tuple[str, int]:
-        return str(error), 503
 
     return app

@@ -14,12 +14,14 @@ class LossyProxy:
 
     `lose_reply_to(word)`: the next request that holds the word reaches Redis, its reply is
     swallowed and the connection closed: the client can't know whether it was carried out.
+    `replace(old, new)`: what the server says from now on reads otherwise.
     """
 
     def __init__(self, port: int) -> None:
         self.lost = 0
         self._target = ("127.0.0.1", port)
         self._armed: list[bytes] = []
+        self._replaced: dict[bytes, bytes] = {}
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
@@ -30,6 +32,10 @@ class LossyProxy:
     def lose_reply_to(self, word: bytes) -> None:
         with self._lock:
             self._armed.append(word)
+
+    def replace(self, old: bytes, new: bytes) -> None:
+        assert len(old) == len(new), "RESP says how long it is"
+        self._replaced[old] = new
 
     def _start(self, target, *args) -> None:
         thread = threading.Thread(target=target, args=args, name="proxy", daemon=True)
@@ -67,6 +73,8 @@ class LossyProxy:
                 if losing.is_set():
                     self.lost += 1
                     break
+                for old, new in self._replaced.items():
+                    data = data.replace(old, new)
                 client.sendall(data)
         self._close(client, server)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from ..exceptions import InvalidEvent
 
-__all__ = ["STREAM_HEADERS", "retry_after", "stream_headers"]
+__all__ = ["STREAM_HEADERS", "retry_after", "stream_headers", "validated_header"]
 
 STREAM_HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
@@ -40,7 +40,7 @@ def stream_headers(
         pairs = [(name, value) for name, value in given]
     except (TypeError, ValueError):
         raise InvalidEvent("headers", "must be a mapping or pairs of names and values") from None
-    own = [_validated(name, value) for name, value in pairs]
+    own = [validated_header(name, value) for name, value in pairs]
     named = {name for name, _ in own}
     return [item for item in STREAM_HEADERS.items() if item[0] not in named] + own
 
@@ -50,7 +50,8 @@ def retry_after() -> tuple[str, str]:
     return "retry-after", str(random.randint(1, 10))
 
 
-def _validated(name: object, value: object) -> tuple[str, str]:
+def validated_header(name: object, value: object) -> tuple[str, str]:
+    """One header, its name in lower case. Raises InvalidEvent."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InvalidEvent("headers", f"must have names of HTTP tokens, not {name!r}")
     if not isinstance(value, str) or not _VALUE.fullmatch(value):

@@ -3,39 +3,37 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import secrets
+import ssl
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from time import monotonic
 
 from ..config import StreamConfig
+from ..core.headers import validated_header
 from ..exceptions import RedisUnavailable, StreamEnded
 from ..sync.manager import StreamManager
 from .finding import Finding, Level, note, ok, problem
 from .response import EndpointResponse
+from .sender import Sender
 from .server import spread
 
-__all__ = ["EVENT_NAME", "checked_url", "examine_endpoint"]
-
-# Pages get events only by the names that they listen to: nobody listens to this one.
-EVENT_NAME = "streamy-redis-doctor"
+__all__ = ["checked_header", "checked_url", "examine_endpoint"]
 
 # Seconds that the endpoint may take to answer: EventSource waits longer, people don't.
-_ANSWER_TIMEOUT = 5.0
+_ANSWER_TIMEOUT = 3.0
 # Seconds within which an event that was sent has to arrive, and those that are still live.
-_EVENT_TIMEOUT = 3.0
+_EVENT_TIMEOUT = 2.0
 _LATE = 1.0
 _ROUNDS = 5
-# What is sent behind an event that doesn't arrive: more than proxies keep back (nginx: a buffer of
-# 4 or 8 KiB, and zlib's window), in pieces, with seconds in between for them to come.
-_PADDING = 8 * 1024
-_MOST_PADDING = 64 * 1024
-_PADDING_PAUSE = 0.2
-# Events to keep: more than there can be, whatever the application keeps.
-_NO_LIMIT = 2**53
+# Seconds that a page which tells of an error may take to come.
+_PAGE_TIMEOUT = 0.5
 
 _WITHOUT_PROXY = "Ask the application directly, without the proxy, to see which one it is."
+_REDIRECT_ADVICE = (
+    "If that is a login, log in as a page would: --header 'Cookie: …'. "
+    "Otherwise examine that address, and let the page open it directly."
+)
 _STATUS_ADVICE = {
     204: "The stream has ended for this cursor; without one it should answer 200.",
     400: "See the rule in the text; stream ids come from the URL.",
@@ -49,63 +47,37 @@ _STATUS_ADVICE = {
 }
 
 
-class Sender:
-    """Sends to the stream that the endpoint serves; remembers how much."""
-
-    def __init__(self, streams: StreamManager, stream_id: str) -> None:
-        self._streams = streams
-        self.stream_id = stream_id
-        self.padding = 0
-
-    def send(self) -> str:
-        """Text by which the event that was sent is known."""
-        marker = secrets.token_hex(12)
-        self._streams.send_event(self.stream_id, marker, EVENT_NAME)
-        return marker
-
-    def push(self, response: EndpointResponse, has_come: Callable[[], object]) -> bool:
-        """Sends more and more behind what hasn't come; whether it came then."""
-        while self.padding < _MOST_PADDING and not response.is_over:
-            # Random: it has to stay that large when somebody compresses it.
-            self._streams.send_event(
-                self.stream_id, secrets.token_urlsafe(_PADDING * 3 // 4), EVENT_NAME
-            )
-            self.padding += _PADDING
-            if response.wait(has_come, _PADDING_PAUSE):
-                return True
-        return False
-
-    @property
-    def pushed(self) -> str:
-        return f"{self.padding // 1024} KiB of events"
-
-
 def examine_endpoint(
     url: str,
     headers: Mapping[str, str],
     source: str | None,
-    config: StreamConfig,
+    prefix: str,
     stream_id: str | None,
 ) -> Iterator[Finding]:
     """Findings as they are made.
 
-    A few events named EVENT_NAME are sent to the stream; where they don't arrive, up to 64 KiB
-    of them. They trim nothing of its history, and don't shorten its time to live.
+    A few events named EVENT_NAME are sent to who listens to the stream now; where they don't
+    arrive, up to 64 KiB of them. They leave nothing in its history.
 
     Args:
-        headers: of the request, such as a Cookie.
+        url: what checked_url() takes.
+        headers: of the request, as checked_header() gives them.
         source: the application's Redis; None if it can't be reached.
-        config: with the application's prefix and history_ttl.
         stream_id: the stream that the URL serves; None where that isn't known.
     """
     with contextlib.ExitStack() as stack:
-        response = stack.enter_context(contextlib.closing(EndpointResponse(url, headers)))
         try:
-            sender = None
-            if source is not None and stream_id is not None:
-                config = _preserving(source, config, stream_id)
-                streams = stack.enter_context(StreamManager(source, config=config))
-                sender = Sender(streams, stream_id)
+            response = stack.enter_context(contextlib.closing(EndpointResponse(url, headers)))
+        except (OSError, UnicodeError) as exc:
+            yield _not_connected(exc)
+            return
+        sender = None
+        if source is not None and stream_id is not None:
+            # What isn't kept trims nothing, and is replayed to nobody.
+            config = StreamConfig(prefix=prefix, history_length=0)
+            streams = stack.enter_context(StreamManager(source, config=config))
+            sender = Sender(streams, stream_id)
+        try:
             yield from _examine(response, sender)
         except StreamEnded as exc:
             advice = "Take a stream that lives."
@@ -115,13 +87,15 @@ def examine_endpoint(
             yield problem("delivery", f"no event could be sent: {exc}", advice)
 
 
-def _preserving(source: str, config: StreamConfig, stream_id: str) -> StreamConfig:
-    """A configuration with which sending takes nothing away from the stream."""
-    with StreamManager(source, config=config) as streams:
-        ttl = streams.info(stream_id).ttl or 0.0
-    return dataclasses.replace(
-        config, history_length=_NO_LIMIT, history_ttl=max(config.history_ttl, ttl)
-    )
+def _not_connected(error: Exception) -> Finding:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        advice = (
+            "Browsers refuse it as well, unless they trust its authority; "
+            "the doctor trusts the one in the file that SSL_CERT_FILE names."
+        )
+        return problem("connection", f"wrong certificate: {error.verify_message}", advice)
+    text = f"the endpoint can't be reached: {error}"
+    return problem("connection", text, "Is the server up, are host, port and scheme right?")
 
 
 def _examine(response: EndpointResponse, sender: Sender | None) -> Iterator[Finding]:
@@ -132,6 +106,10 @@ def _examine(response: EndpointResponse, sender: Sender | None) -> Iterator[Find
         return
     yield _examine_status(response)
     if response.status != 200:
+        return
+    content_type = _examine_content_type(response.headers.get("content-type", ""))
+    yield content_type
+    if content_type.level is Level.PROBLEM:
         return
     yield from _examine_headers(response)
     if sender is not None and sender.padding:
@@ -150,9 +128,9 @@ def _examine(response: EndpointResponse, sender: Sender | None) -> Iterator[Find
 
 
 def _no_answer(response: EndpointResponse, sender: Sender | None) -> Finding:
-    if response.error is not None:
-        text = f"the endpoint can't be reached: {response.error}"
-        return problem("status", text, "Is the server up, are host, port and scheme right?")
+    if response.is_over:
+        text = f"no response: {response.error}"
+        return problem("status", text, "Is this the port of a web server, and the scheme right?")
     text = f"no answer within {_ANSWER_TIMEOUT:.0f} s"
     if sender is not None:
         text += f", nor after {sender.pushed}"
@@ -168,25 +146,26 @@ def _examine_status(response: EndpointResponse) -> Finding:
             return ok("status", f"200 after {taken * 1000:.0f} ms")
         text = f"200, but only after {taken:.1f} s, though a stream begins at once"
         return problem("status", text, f"Something holds it back. {_WITHOUT_PROXY}")
+    # EventSource gives up for good on anything but 200, where its redirects have led it.
     if 300 <= status < 400:
-        target = response.headers.get("location", "")
-        text = f"{status}, which leads to {target}"
-        return problem("status", text, "Examine that address, and let the page open it directly.")
-    response.wait(lambda: False, 0.5)
+        text = f"{status}, which leads to {response.headers.get('location', 'nowhere')}"
+        return problem("status", text, _REDIRECT_ADVICE)
+    response.wait(lambda: False, _PAGE_TIMEOUT)
     body = " ".join(response.text.split())[:120]
     advice = _STATUS_ADVICE.get(status, "See the application's log.")
-    # EventSource gives up for good on anything but 200.
     return problem("status", f"{status}: {body}" if body else str(status), advice)
+
+
+def _examine_content_type(value: str) -> Finding:
+    check = "content-type"
+    if value.partition(";")[0].strip().lower() == "text/event-stream":
+        return ok(check, value)
+    text = f"{value or 'none'}: EventSource refuses it and gives up"
+    return problem(check, text, "Return what get_stream() gives, as it is; is this its path?")
 
 
 def _examine_headers(response: EndpointResponse) -> Iterator[Finding]:
     headers = response.headers
-    content_type = headers.get("content-type", "")
-    if content_type.partition(";")[0].strip().lower() == "text/event-stream":
-        yield ok("content-type", content_type)
-    else:
-        text = f"{content_type or 'none'}: EventSource refuses it and gives up"
-        yield problem("content-type", text, "Return what get_stream() gives, as it is.")
     yield _examine_cache_control(headers.get("cache-control", ""))
     yield _examine_accel(headers.get("x-accel-buffering"), headers.get("server", ""))
     encoding = headers.get("content-encoding", "identity")
@@ -241,10 +220,14 @@ def _no_beginning(check: str, response: EndpointResponse) -> Finding:
 
 def _examine_delivery(response: EndpointResponse, sender: Sender) -> Finding:
     check = "delivery"
+    marker = _new_marker()
+    if not sender.repeat(marker, response, _EVENT_TIMEOUT):
+        return _not_delivered(check, response, sender, marker)
     delays = []
     for _ in range(_ROUNDS):
         begin = monotonic()
-        marker = sender.send()
+        marker = _new_marker()
+        sender.send(marker)
         if not response.wait(_has(marker, response), _EVENT_TIMEOUT):
             return _not_delivered(check, response, sender, marker)
         delays.append(monotonic() - begin)
@@ -252,6 +235,10 @@ def _examine_delivery(response: EndpointResponse, sender: Sender) -> Finding:
     if max(delays) > _LATE:
         return problem(check, text, f"Something collects events. {_unbuffer(response)}")
     return ok(check, text)
+
+
+def _new_marker() -> str:
+    return secrets.token_hex(12)
 
 
 def _has(text: str, response: EndpointResponse) -> Callable[[], bool]:
@@ -298,6 +285,20 @@ def checked_url(url: str) -> str:
     """
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("must be http://… or https://…")
+        raise ValueError("URL must be http://… or https://…")
+    if "@" in parts.netloc:
+        raise ValueError("URL must not hold a password; --header 'Authorization: Basic …' does")
     parts.port  # noqa: B018  # raises ValueError where it is no number
     return url
+
+
+def checked_header(line: str) -> tuple[str, str]:
+    """Name, in lower case, and value of a header of the request.
+
+    Raises:
+        ValueError: HTTP can't carry it.
+    """
+    name, colon, value = line.partition(":")
+    if not colon:
+        raise ValueError("a header must be 'NAME: VALUE'")
+    return validated_header(name.strip(), value.strip())

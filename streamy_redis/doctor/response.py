@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
-import ssl
 import threading
 import time
 import urllib.parse
@@ -14,12 +13,19 @@ from collections.abc import Callable, Mapping
 
 __all__ = ["EndpointResponse"]
 
-_CONNECT_TIMEOUT = 5.0
+_CONNECT_TIMEOUT = 3.0
 # Characters of the body that are kept: a page of padding and what is looked for in front of it.
 _KEPT = 1024 * 1024
 # What zlib can take apart: gzip and zlib, told from each other by their headers (zlib's manual,
 # inflateInit2). Not offered to the server: br and zstd.
 _ANY_HEADER = 32 + zlib.MAX_WBITS
+_REQUEST_HEADERS = {
+    "accept": "text/event-stream",
+    # As browsers do, or else nothing on the way would compress it.
+    "accept-encoding": "gzip, deflate",
+    "cache-control": "no-cache",
+    "user-agent": "streamy-redis doctor",
+}
 
 
 class EndpointResponse:
@@ -29,7 +35,10 @@ class EndpointResponse:
 
     Args:
         url: http or https.
-        headers: over those that an EventSource sends, such as a Cookie.
+        headers: over those that an EventSource sends, such as a cookie; names in lower case.
+
+    Raises:
+        OSError, UnicodeError: there is no connection to this host, or its certificate is wrong.
 
     Attributes:
         status: None until the headers have come.
@@ -41,17 +50,16 @@ class EndpointResponse:
     """
 
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
-        self._url = urllib.parse.urlsplit(url)
-        self._request_headers = {
-            "Accept": "text/event-stream",
-            # As browsers do, or else nothing on the way would compress it.
-            "Accept-Encoding": "gzip, deflate",
-            "Cache-Control": "no-cache",
-            "User-Agent": "streamy-redis doctor",
-            **headers,
-        }
+        parts = urllib.parse.urlsplit(url)
+        kind = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
+        self._connection = kind[parts.scheme](
+            parts.hostname or "", parts.port, timeout=_CONNECT_TIMEOUT
+        )
+        target = parts._replace(scheme="", netloc="", path=parts.path or "/", fragment="")
+        # As browsers send it.
+        self._target = urllib.parse.quote(target.geturl(), safe="%/?#[]@:!$&'()*+,;=~")
+        self._request_headers = _REQUEST_HEADERS | dict(headers)
         self._changed = threading.Condition()
-        self._socket: socket.socket | None = None
         self.status: int | None = None
         self.headers: dict[str, str] = {}
         self.answered_after: float | None = None
@@ -59,6 +67,10 @@ class EndpointResponse:
         self.text = ""
         self.error: Exception | None = None
         self.is_over = False
+        self._connection.connect()
+        self._socket: socket.socket = self._connection.sock
+        # From here on, how long is too long is the doctor's to judge.
+        self._socket.settimeout(None)
         thread = threading.Thread(target=self._read, name="streamy-redis doctor", daemon=True)
         thread.start()
 
@@ -74,54 +86,36 @@ class EndpointResponse:
 
     def close(self) -> None:
         """Leaves. Repeating it is harmless."""
-        if self._socket is not None:
-            with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def _read(self) -> None:
-        connection = self._connection()
         try:
-            self._receive(connection)
+            self._receive()
         except (OSError, http.client.HTTPException, zlib.error) as exc:
             self.error = exc
         finally:
-            connection.close()
+            self._connection.close()
             with self._changed:
                 self.is_over = True
                 self._changed.notify_all()
 
-    def _connection(self) -> http.client.HTTPConnection:
-        host = self._url.hostname or ""
-        if self._url.scheme == "https":
-            context = ssl.create_default_context()
-            return http.client.HTTPSConnection(
-                host, self._url.port, timeout=_CONNECT_TIMEOUT, context=context
-            )
-        return http.client.HTTPConnection(host, self._url.port, timeout=_CONNECT_TIMEOUT)
-
-    def _receive(self, connection: http.client.HTTPConnection) -> None:
-        connection.connect()
-        self._socket = connection.sock
-        # How long is too long is the doctor's to judge.
-        self._socket.settimeout(None)
-        target = self._url.path or "/"
-        if self._url.query:
-            target += f"?{self._url.query}"
+    def _receive(self) -> None:
         begin = time.monotonic()
-        connection.request("GET", target, headers=self._request_headers)
-        response = connection.getresponse()
-        with self._changed:
-            self.headers = {name.lower(): value for name, value in response.getheaders()}
-            self.status = response.status
-            self.answered_after = time.monotonic() - begin
-            self._changed.notify_all()
-        unpack = _unpacker(self.headers.get("content-encoding", ""))
-        while chunk := response.read1(65536):
+        self._connection.request("GET", self._target, headers=self._request_headers)
+        with self._connection.getresponse() as response:
             with self._changed:
-                if self.first_byte_after is None:
-                    self.first_byte_after = time.monotonic() - begin
-                self.text = (self.text + unpack(chunk).decode(errors="replace"))[-_KEPT:]
+                self.headers = {name.lower(): value for name, value in response.getheaders()}
+                self.status = response.status
+                self.answered_after = time.monotonic() - begin
                 self._changed.notify_all()
+            unpack = _unpacker(self.headers.get("content-encoding", ""))
+            while chunk := response.read1(65536):
+                with self._changed:
+                    if self.first_byte_after is None:
+                        self.first_byte_after = time.monotonic() - begin
+                    self.text = (self.text + unpack(chunk).decode(errors="replace"))[-_KEPT:]
+                    self._changed.notify_all()
 
 
 def _unpacker(encoding: str) -> Callable[[bytes], bytes]:

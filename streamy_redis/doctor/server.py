@@ -8,7 +8,7 @@ import secrets
 import statistics
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import redis
@@ -38,16 +38,23 @@ def examine_redis(url: str, prefix: str) -> Iterator[Finding]:
         url: a URL that connections.pool() takes.
     """
     connections = pool(url, connections=1, timeout=_TIMEOUT)
-    with (
-        contextlib.closing(_Line(listener_connection(connections))) as line,
-        contextlib.closing(_Line(listener_connection(connections))) as listening,
-    ):
-        reached = _connect(line.connection, prefix, user_of(connections), address(url))
+    user = connections.connection_kwargs.get("username") or "default"
+    with contextlib.ExitStack() as stack:
+        connection, listening = (listener_connection(connections) for _ in range(2))
+        for each in (connection, listening):
+            stack.callback(each.disconnect)
+        reached = _connect(connection, prefix, user, address(url))
         yield reached
         if reached.level is Level.PROBLEM:
             return
         try:
-            yield from _examine(line.connection, listening.connection, url, prefix)
+            identity = _identity(connection)
+            yield _examine_version(identity)
+            unsuitable = list(_examine_role(identity))
+            yield from unsuitable
+            if not unsuitable:
+                listening.connect()
+                yield from _examine(connection, listening, url, prefix, user)
         except (redis.ConnectionError, redis.TimeoutError, OSError) as exc:
             yield _lost(exc)
 
@@ -62,20 +69,6 @@ def address(url: str) -> str:
     host, port = settings.get("host", "localhost"), settings.get("port", 6379)
     scheme = url.partition("://")[0]
     return f"{scheme}://{user}{host}:{port}/{database}"
-
-
-def user_of(connections: redis.ConnectionPool) -> str:
-    return connections.connection_kwargs.get("username") or "default"
-
-
-class _Line:
-    """A connection, to be closed."""
-
-    def __init__(self, connection: redis.Connection) -> None:
-        self.connection = connection
-
-    def close(self) -> None:
-        self.connection.disconnect()
 
 
 def _connect(connection: redis.Connection, prefix: str, user: str, where: str) -> Finding:
@@ -111,14 +104,11 @@ def _lost(error: Exception) -> Finding:
 
 
 def _examine(
-    connection: redis.Connection, listening: redis.Connection, url: str, prefix: str
+    connection: redis.Connection, listening: redis.Connection, url: str, prefix: str, user: str
 ) -> Iterator[Finding]:
-    user = user_of(pool(url, connections=1, timeout=_TIMEOUT))
-    yield from _examine_version(connection)
-    listening.connect()
     rights = list(examine_permissions(connection, listening, prefix, user))
     yield from rights
-    yield from _examine_limits(connection)
+    yield _examine_limits(connection)
     yield _examine_eviction(connection)
     if all(finding.level is Level.OK for finding in rights):
         yield _measure(url, prefix)
@@ -126,58 +116,74 @@ def _examine(
         yield note("delivery", "not tried, since permissions are missing")
 
 
-def _examine_version(connection: redis.Connection) -> Iterator[Finding]:
+def _identity(connection: redis.Connection) -> dict[str, str]:
+    """What the server says of itself: server, version, mode and role, as far as it does."""
     try:
-        # Allowed to everybody, as opposed to INFO.
-        fields = _pairs(ask(connection, "HELLO"))
-    except redis.ResponseError as exc:
-        text = f"the server doesn't say which it is: {exc}"
-        yield note("version", text, "Redis 6.2 or Valkey 7.2 is the oldest that is supported.")
-        return
-    name, version = fields.get("server", "?"), fields.get("version", "?")
+        # Allowed to everybody, as opposed to INFO; unknown to Redis 5 and older.
+        return _pairs(ask(connection, "HELLO"))
+    except redis.ResponseError:
+        return _identity_of_old(connection)
+
+
+def _identity_of_old(connection: redis.Connection) -> dict[str, str]:
+    try:
+        lines = _text(ask(connection, "INFO")).splitlines()
+    except redis.ResponseError:
+        return {}
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    names = {"version": "redis_version", "mode": "redis_mode", "role": "role"}
+    return {"server": "redis"} | {name: fields[key] for name, key in names.items() if key in fields}
+
+
+def _examine_version(identity: Mapping[str, str]) -> Finding:
+    check = "version"
+    if not identity:
+        text = "the server doesn't say which it is"
+        return note(check, text, "Redis 6.2 or Valkey 7.2 is the oldest that is supported.")
+    name, version = identity.get("server", "?"), identity.get("version", "?")
     oldest = _OLDEST.get(name)
     shown = f"{name.capitalize()} {version}"
     if oldest is None:
-        yield note("version", f"{shown}, with which streamy-redis isn't tested")
-    elif _numbers(version) < oldest:
+        return note(check, f"{shown}, with which streamy-redis isn't tested")
+    if _numbers(version) < oldest:
         wanted = ".".join(map(str, oldest))
-        yield problem("version", f"{shown} is too old", f"Take {name.capitalize()} {wanted}.")
-    else:
-        yield ok("version", shown)
-    if fields.get("mode") not in (None, "standalone"):
-        text = f"the server runs as {fields['mode']}, which isn't supported yet"
+        return problem(check, f"{shown} is too old", f"Take {name.capitalize()} {wanted} or newer.")
+    return ok(check, shown)
+
+
+def _examine_role(identity: Mapping[str, str]) -> Iterator[Finding]:
+    """Why nothing can be sent to this server, whatever else is right."""
+    mode = identity.get("mode", "standalone")
+    if mode != "standalone":
+        text = f"the server runs as {mode}, which isn't supported yet"
         yield problem("mode", text, "Use a Redis without cluster, and not the Sentinel itself.")
-    if fields.get("role") in ("replica", "slave"):
+    if identity.get("role") in ("replica", "slave"):
         text = "this is a replica: it can be read, but not sent to"
         yield problem("role", text, "Name the primary in the URL.")
 
 
-def _examine_limits(connection: redis.Connection) -> Iterator[Finding]:
+def _examine_limits(connection: redis.Connection) -> Finding:
     check = "pubsub buffer"
     try:
         fields = _pairs(ask(connection, "CONFIG", "GET", "client-output-buffer-limit"))
     except redis.ResponseError:
         text = "can't be read: this user may not run CONFIG GET, which streamy-redis doesn't need"
-        yield note(check, text, "Redis's own default, 32 MiB and 8 MiB for 60 s, is fine.")
-        return
+        return note(check, text, "Redis's own default, 32 MiB and 8 MiB for 60 s, is fine.")
     limits = _pubsub_limits(fields.get("client-output-buffer-limit", ""))
     if limits is None:
-        yield note(check, "the server doesn't say how large it may grow")
-        return
+        return note(check, "the server doesn't say how large it may grow")
     hard, soft, seconds = limits
-    text = f"a worker is cut off {_bytes_behind(hard, soft, seconds)}"
     largest = StreamConfig().max_event_size
     bounds = [bound for bound in (hard, soft) if bound]
     advice = 'CONFIG SET client-output-buffer-limit "pubsub 33554432 8388608 60"'
     if not bounds:
         text = "without limit: a worker that hangs fills the server's memory"
-        yield note(check, text, advice)
-    elif min(bounds) < 2 * largest:
-        yield note(
-            check, f"{text}, less than two events of max_event_size ({largest} bytes)", advice
-        )
-    else:
-        yield ok(check, f"{text}; it then comes back and reads what it missed")
+        return note(check, text, advice)
+    text = f"a worker is cut off {_bytes_behind(hard, soft, seconds)}"
+    if min(bounds) < 2 * largest:
+        text += f", less than two events of max_event_size ({largest} bytes)"
+        return note(check, text, advice)
+    return ok(check, f"{text}; it then comes back and reads what it missed")
 
 
 def _bytes_behind(hard: int, soft: int, seconds: int) -> str:

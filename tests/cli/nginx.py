@@ -1,10 +1,13 @@
-"""A plain nginx in front of one server, for the doctor to find fault with."""
+"""A real nginx in front of a server, for what a proxy may do to a stream."""
 
 from __future__ import annotations
 
+import subprocess
+
+from tests.child import new_folder
 from tests.nginx import Nginx
 
-__all__ = ["in_front_of"]
+__all__ = ["InFront"]
 
 _CONFIG = """
 pid {folder}/pid;
@@ -19,7 +22,7 @@ http {
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
     server {
-        listen 127.0.0.1:{port};
+        listen 127.0.0.1:{port} %s;
         location / {
             proxy_pass %s;
             proxy_http_version %s;
@@ -30,7 +33,7 @@ http {
 """
 
 
-def in_front_of(upstream: str, *directives: str, version: str = "1.0") -> Nginx:
+class InFront(Nginx):
     """Passes requests on, with more directives for the location.
 
     What it buffers it holds back until a buffer is full, unless the response comes in chunks: so
@@ -38,5 +41,32 @@ def in_front_of(upstream: str, *directives: str, version: str = "1.0") -> Nginx:
 
     Args:
         version: of HTTP, to the server.
+        is_tls: with a certificate that it has signed itself.
+
+    Attributes:
+        certificate: the file of it.
     """
-    return Nginx(_CONFIG % (upstream, version, "\n".join(directives)))
+
+    def __init__(
+        self, upstream: str, *directives: str, version: str = "1.0", is_tls: bool = False
+    ) -> None:
+        folder = new_folder("certificate")
+        self.certificate, key = str(folder / "certificate"), str(folder / "key")
+        tls = ""
+        if is_tls:
+            self._make_certificate(key)
+            tls = f"ssl; ssl_certificate {self.certificate}; ssl_certificate_key {key}"
+        super().__init__(_CONFIG % (tls, upstream, version, "\n".join(directives)))
+        if is_tls:
+            self.url = self.url.replace("http:", "https:")
+
+    def _make_certificate(self, key: str) -> None:
+        subprocess.run(
+            [
+                *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+                *("-keyout", key, "-out", self.certificate),
+                *("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"),
+            ],
+            check=True,
+            capture_output=True,
+        )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -33,14 +35,14 @@ def history(streams: StreamManager, stream_id: str) -> list[tuple[str, str, str]
 
 
 def test_sends_one_event_and_prints_its_id(commands: Commands, streams: StreamManager):
-    done = commands.run("send", "room", "hällo\nworld", "--event", "greeting")
+    done = commands.call("send", "room", "hällo\nworld", "--event", "greeting")
 
     assert (done.returncode, done.stderr) == (0, "")
     assert history(streams, "room") == [(done.stdout.strip(), "greeting", "hällo\nworld")]
 
 
 def test_sends_each_line_of_standard_input(commands: Commands, streams: StreamManager):
-    done = commands.run("send", "room", stdin="a\r\n\nb b\nthe last")
+    done = commands.call("send", "room", stdin="a\r\n\nb b\nthe last")
 
     sent = history(streams, "room")
     assert done.stdout.split() == [event_id for event_id, _, _ in sent]
@@ -58,27 +60,49 @@ def test_sends_a_line_as_soon_as_it_comes(commands: Commands, streams: StreamMan
     assert process.poll() is None
 
 
+def test_what_is_refused_is_told_by_its_line(commands: Commands, streams: StreamManager):
+    refused = commands.call("send", "room", stdin=b"a\nb\n\xff\xfe\0\nd\n")
+
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("Error: data must be UTF-8")
+    assert "that was line 3, those before it were sent" in refused.stderr
+    assert [data for _, _, data in history(streams, "room")] == ["a", "b"]
+
+
+def test_a_line_without_an_end_is_refused_before_it_fills_the_memory(commands: Commands):
+    process = commands.start("send", "room")
+    assert process.stdin
+    assert process.stderr
+
+    process.stdin.write("x" * (StreamConfig().max_event_size + 10))
+    process.stdin.flush()
+
+    # Its standard input is still open.
+    assert process.wait(20) == 2
+    assert "data must be at most" in process.stderr.read()
+
+
 def test_a_key_makes_repeating_harmless(commands: Commands, streams: StreamManager):
     for _ in range(2):
-        assert commands.run("send", "room", "once", "--key", "k").returncode == 0
-        assert commands.run("send", "room", "--key", "l", stdin="a\na\n").returncode == 0
+        assert commands.call("send", "room", "once", "--key", "k").returncode == 0
+        assert commands.call("send", "room", "--key", "l", stdin="a\na\n").returncode == 0
 
     assert [data for _, _, data in history(streams, "room")] == ["once", "a", "a"]
 
 
 def test_keeps_the_history_that_it_is_told(commands: Commands, streams: StreamManager):
-    commands.run("send", "room", "--history-length", "2", stdin="a\nb\nc\n")
+    commands.call("send", "room", "--history-length", "2", stdin="a\nb\nc\n")
 
     assert streams.info("room").length == 2
 
 
-@pytest.mark.parametrize("data", ["{", "NaN", ""])
+@pytest.mark.parametrize("data", ["{", "NaN", "", "[" * 100_000], ids=lambda data: data[:3])
 def test_json_is_checked_when_asked(commands: Commands, streams: StreamManager, data: str):
-    refused = commands.run("send", "room", data, "--json")
+    refused = commands.call("send", "room", data, "--json")
 
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr.startswith("Error: data must be JSON")
-    assert commands.run("send", "room", '{"a": [1]}', "--json").returncode == 0
+    assert commands.call("send", "room", '{"a": [1]}', "--json").returncode == 0
     assert [sent for _, _, sent in history(streams, "room")] == ['{"a": [1]}']
 
 
@@ -87,7 +111,7 @@ def test_listens_until_the_end(commands: Commands):
     commands.wait_listening("room")
     # The subscription begins a moment after Redis counts it.
     Deadline(20).until(lambda: _hears(commands, process), "an event is heard")
-    commands.run("end", "room", "bye")
+    commands.call("end", "room", "bye")
 
     rest, errors = process.communicate(timeout=20)
     assert process.returncode == 0
@@ -97,13 +121,13 @@ def test_listens_until_the_end(commands: Commands):
 
 def _hears(commands: Commands, process: subprocess.Popen[str]) -> str:
     assert process.stdout
-    commands.run("send", "room", "x")
+    commands.call("send", "room", "x")
     return process.stdout.readline()
 
 
 def test_prints_json_lines(commands: Commands):
-    commands.run("send", "room", stdin="a\nb\n")
-    commands.run("end", "room", "é")
+    commands.call("send", "room", stdin="a\nb\n")
+    commands.call("end", "room", "é")
 
     done = commands.run("listen", "room", "--json", "--replay", "1")
 
@@ -112,11 +136,13 @@ def test_prints_json_lines(commands: Commands):
         ("event", "b", "room"),
         ("end", "é", "room"),
     ]
+    # Whatever the locale is.
+    assert done.stdout.isascii()
 
 
 def test_begins_behind_an_event(commands: Commands):
-    first, *_ = commands.run("send", "room", stdin="a\nb\nc\n").stdout.split()
-    commands.run("end", "room")
+    first, *_ = commands.call("send", "room", stdin="a\nb\nc\n").stdout.split()
+    commands.call("end", "room")
 
     done = commands.run("listen", "room", "--last-event-id", first)
 
@@ -124,8 +150,8 @@ def test_begins_behind_an_event(commands: Commands):
 
 
 def test_text_can_not_steer_the_terminal(commands: Commands):
-    commands.run("send", "room", "red\x1b[31m\nsecond")
-    commands.run("end", "room")
+    commands.call("send", "room", "red\x1b[31m\nsecond")
+    commands.call("end", "room")
 
     done = commands.run("listen", "room", "--replay", "all")
 
@@ -136,15 +162,24 @@ def test_text_can_not_steer_the_terminal(commands: Commands):
     assert second.strip() == "second"
 
 
+def test_text_is_what_the_terminal_can_show(commands: Commands):
+    commands.call("send", "room", "5 €")
+    commands.call("end", "room")
+
+    done = commands.run("listen", "room", "--replay", "all", PYTHONIOENCODING="latin-1")
+
+    assert done.stdout.splitlines()[0].endswith("5 \\u20ac")
+
+
 def test_goes_on_when_redis_comes_back(durable_redis_server: RedisServer, prefix: str):
     commands = Commands(durable_redis_server.url, prefix)
     process = commands.start("listen", "room", "--replay", "all", "--verbose")
     commands.wait_listening("room")
-    commands.run("send", "room", "before")
+    commands.call("send", "room", "before")
 
     durable_redis_server.restart()
-    commands.run("send", "room", "after")
-    commands.run("end", "room")
+    commands.call("send", "room", "after")
+    commands.call("end", "room")
 
     output, errors = process.communicate(timeout=30)
     assert [line.split("  ")[-1] for line in output.splitlines()] == ["before", "after", ""]
@@ -166,7 +201,7 @@ def test_a_pipe_that_breaks_is_quiet_even_when_nothing_comes(commands: Commands)
     process = commands.start("listen", "room", "--replay", "all")
     assert process.stdout
     assert process.stderr
-    commands.run("send", "room", "x")
+    commands.call("send", "room", "x")
     assert process.stdout.readline().endswith("x\n")
 
     process.stdout.close()
@@ -175,11 +210,74 @@ def test_a_pipe_that_breaks_is_quiet_even_when_nothing_comes(commands: Commands)
     assert process.stderr.read() == ""
 
 
-def test_info_shows_what_redis_holds(commands: Commands):
-    event_id = commands.run("send", "room", "x").stdout.strip()
+def test_a_pipe_that_nobody_has_read_is_quiet_as_well(commands: Commands):
+    done = commands.shell("streamy-redis listen room | true")
 
-    text = commands.run("info", "room")
-    found = json.loads(commands.run("info", "room", "--json").stdout)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_head_ends_it(commands: Commands):
+    commands.call("send", "room", stdin="a\nb\nc\n")
+
+    done = commands.shell("streamy-redis listen room --replay all | head -1")
+
+    assert (done.returncode, done.stderr) == (141, "")
+    assert done.stdout.endswith("  message  a\n")
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        ("streamy-redis listen room --replay all >&-", 0),
+        ("streamy-redis send another <&-", 0),
+        ("streamy-redis info nothing 2>&-", 5),
+    ],
+)
+def test_what_is_closed_is_like_dev_null(commands: Commands, script: str, code: int):
+    commands.call("end", "room")
+
+    done = commands.shell(script)
+
+    assert (done.returncode, done.stderr) == (code, "")
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("streamy-redis send room x > /dev/full", "No space left on device"),
+        ("streamy-redis send room 0> /dev/null", "Bad file descriptor"),
+    ],
+)
+def test_output_and_input_that_fail_are_one_line(commands: Commands, script: str, reason: str):
+    failed = commands.shell(script)
+
+    assert failed.returncode == 1
+    assert failed.stderr == f"Error: standard input or output: {reason}\n"
+
+
+@pytest.mark.parametrize("variables", [{}, {"NO_COLOR": "1"}], ids=["colour", "NO_COLOR"])
+def test_a_terminal_gets_colours_unless_it_wants_none(
+    commands: Commands, variables: dict[str, str]
+):
+    commands.url = f"redis://127.0.0.1:{free_port()}/0"
+    ours, its = pty.openpty()
+    subprocess.run(
+        [COMMAND, "doctor"], stdout=its, env={**commands.variables, **variables}, timeout=60
+    )
+
+    shown = os.read(ours, 4096).decode()
+
+    os.close(ours)
+    os.close(its)
+    assert "problem" in shown
+    assert ("\x1b[" in shown) == (not variables)
+
+
+def test_info_shows_what_redis_holds(commands: Commands):
+    event_id = commands.call("send", "room", "x").stdout.strip()
+
+    text = commands.call("info", "room")
+    found = json.loads(commands.call("info", "room", "--json").stdout)
 
     assert text.returncode == 0
     assert ["last_event_id", event_id] in [line.split() for line in text.stdout.splitlines()]
@@ -187,33 +285,39 @@ def test_info_shows_what_redis_holds(commands: Commands):
 
 
 def test_info_and_delete_say_when_there_is_nothing(commands: Commands):
-    commands.run("send", "room", "x")
+    commands.call("send", "room", "x")
 
-    assert commands.run("delete", "room").returncode == 0
-    assert commands.run("info", "room").returncode == 5
-    again = commands.run("delete", "room")
+    assert commands.call("delete", "room").returncode == 0
+    assert commands.call("info", "room").returncode == 5
+    again = commands.call("delete", "room")
     assert (again.returncode, again.stderr) == (5, "Error: there is no stream 'room'\n")
 
 
 def test_an_ended_stream_is_an_exit_code_of_its_own(commands: Commands):
-    assert commands.run("end", "room").returncode == 0
+    assert commands.call("end", "room").returncode == 0
 
-    for refused in (commands.run("end", "room"), commands.run("send", "room", "late")):
+    for refused in (commands.call("end", "room"), commands.call("send", "room", "late")):
         assert (refused.returncode, refused.stdout) == (4, "")
         assert "ended" in refused.stderr
 
 
-@pytest.mark.parametrize("name", ["send", "end", "listen", "info", "delete"])
-def test_redis_that_is_away_is_an_exit_code_of_its_own(commands: Commands, name: str):
+def test_redis_that_is_away_is_an_exit_code_of_its_own(commands: Commands):
     commands.url = f"redis://user:secret@127.0.0.1:{free_port()}/0"
+    # It waits for send_timeout.
+    listening = commands.start("listen", "room")
+    failed = {
+        name: commands.call(name, "room", *(["x"] if name in ("send", "end") else []))
+        for name in ("send", "end", "info", "delete")
+    }
+    output, errors = listening.communicate(timeout=20)
+    failed["listen"] = subprocess.CompletedProcess([], listening.returncode, output, errors)
 
-    failed = commands.run(name, "room", *(["x"] if name in ("send", "end") else []))
-
-    assert (failed.returncode, failed.stdout) == (3, "")
-    assert len(failed.stderr.splitlines()) == 1
-    assert "streamy-redis doctor" in failed.stderr
-    assert "secret" not in failed.stderr
-    assert ("--key " in failed.stderr) == (name == "send")
+    for name, each in failed.items():
+        assert (each.returncode, each.stdout) == (3, "")
+        assert len(each.stderr.splitlines()) == 1
+        assert "streamy-redis doctor" in each.stderr
+        assert "secret" not in each.stderr
+        assert ("--key " in each.stderr) == (name == "send")
 
 
 @pytest.mark.parametrize(
@@ -227,6 +331,10 @@ def test_redis_that_is_away_is_an_exit_code_of_its_own(commands: Commands, name:
         ["send", "room", "x", "--redis", "http://127.0.0.1"],
         ["send", "room", "x", "--redis", "redis://127.0.0.1/0?no_such_setting=1"],
         ["send", "room", "x", "--redis", "memory://"],
+        ["send", "room", "x", "--redis", "redis+sentinel://127.0.0.1"],
+        ["send", "room", "x", "--redis", "rediss://127.0.0.1/0?ssl_cert_reqs=some"],
+        ["send", "", "--quiet"],
+        ["listen", "a\nb"],
         ["listen", "room", "--replay", "-1"],
         ["listen", "room", "--replay", "some"],
         ["listen"],
@@ -234,38 +342,61 @@ def test_redis_that_is_away_is_an_exit_code_of_its_own(commands: Commands, name:
         ["doctor", "ftp://127.0.0.1/"],
         ["doctor", "http://127.0.0.1:no/"],
         ["doctor", "http://127.0.0.1/", "-H", "no colon"],
+        ["doctor", "http://127.0.0.1/", "-H", "cookie: session=…"],
+        ["doctor", "http://127.0.0.1/", "--stream", ""],
+        ["doctor", "http://user:secret@127.0.0.1/"],
+        ["doctor", "http://[::1/"],
     ],
     ids=" ".join,
 )
 def test_a_wrong_argument_is_one_line_and_2(commands: Commands, arguments: list[str]):
-    refused = commands.run(*arguments)
+    refused = commands.call(*arguments)
 
     assert (refused.returncode, refused.stdout) == (2, "")
     [line] = refused.stderr.splitlines()
     assert line.startswith("Error: ")
+    assert "; see `streamy-redis" in line or "must" in line
+
+
+def test_a_password_that_is_not_encoded_is_not_shown(commands: Commands):
+    refused = commands.call("send", "room", "x", "--redis", "redis://user:pa/ss@127.0.0.1:6379/0")
+
+    assert refused.returncode == 2
+    assert "percent-encoded" in refused.stderr
+    assert "'pa'" not in refused.stderr
+    assert "ss@" not in refused.stderr
+
+
+def test_without_a_command_it_shows_the_help(commands: Commands):
+    shown = commands.call()
+
+    assert (shown.returncode, shown.stdout) == (2, "")
+    assert "Commands:" in shown.stderr
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_help_has_examples_that_are_commands(commands: Commands, name: str):
-    shown = commands.run(name, "--help")
+    shown = commands.call(name, "--help")
 
     assert shown.returncode == 0
     assert f"streamy-redis {name}" in shown.stdout.partition("Examples:")[2]
 
 
 def test_help_names_every_command(commands: Commands):
-    shown = commands.run("--help").stdout
+    shown = commands.call("--help").stdout
 
     assert all(f"\n  {name} " in shown for name in NAMES)
+    # None is cut off.
+    assert "..." not in shown.partition("Commands:")[2]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_makes_a_completion_script(commands: Commands, shell: str):
-    script = commands.run(_STREAMY_REDIS_COMPLETE=f"{shell}_source").stdout
+    script = commands.call(_STREAMY_REDIS_COMPLETE=f"{shell}_source").stdout
 
     assert "_STREAMY_REDIS_COMPLETE" in script
     words = {"COMP_WORDS": "streamy-redis do", "COMP_CWORD": "1" if shell != "fish" else "do"}
-    completed = commands.run(_STREAMY_REDIS_COMPLETE=f"{shell}_complete", **words).stdout
+    completed = commands.call(_STREAMY_REDIS_COMPLETE=f"{shell}_complete", **words).stdout
     assert "doctor" in completed
 
 
@@ -274,19 +405,38 @@ def test_is_a_module_too(commands: Commands):
     done = subprocess.run(command, capture_output=True, text=True, env=commands.variables)
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert json.loads(commands.run("info", "room", "--json").stdout)["length"] == 1
+    assert json.loads(commands.call("info", "room", "--json").stdout)["length"] == 1
 
 
-def test_says_which_extra_is_missing():
-    # As in an environment without click: the name is known to have no module.
+@pytest.mark.parametrize(
+    ("absent", "name", "extra"),
+    [
+        ("click", "send", "streamy-redis[cli]"),
+        ("flask", "demo", "streamy-redis[cli,flask,memory]"),
+        ("fakeredis", "demo", "streamy-redis[cli,flask,memory]"),
+    ],
+)
+def test_says_which_extra_is_missing(absent: str, name: str, extra: str):
+    # As in an environment without it: the name is known to have no module.
     code = (
-        "import sys; sys.modules['click'] = None;"
-        "from streamy_redis.__main__ import main; sys.argv = ['streamy-redis']; main()"
+        f"import sys; sys.modules['{absent}'] = None;"
+        f"from streamy_redis.__main__ import main; sys.argv = ['streamy-redis', '{name}']; main()"
     )
     failed = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=VARIABLES
     )
 
-    assert failed.returncode == 2
-    assert failed.stderr == "Error: install the extra: pip install 'streamy-redis[cli]'\n"
-    assert COMMAND.exists()
+    assert (failed.returncode, failed.stdout) == (2, "")
+    [line] = failed.stderr.splitlines()
+    assert line.startswith("Error: ")
+    assert f"pip install '{extra}'" in line
+
+
+def test_the_package_needs_neither_click_nor_a_framework():
+    code = (
+        "import sys, streamy_redis, streamy_redis.doctor;"
+        "print({'click', 'flask', 'starlette', 'anyio'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    assert done.stdout == "set()\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import subprocess
 
 import pytest
@@ -23,42 +24,32 @@ def address(process: subprocess.Popen[str]) -> str:
 
 @pytest.mark.parametrize("source", ["redis", "memory"])
 def test_serves_a_page_and_its_stream_and_stops_on_ctrl_c(commands: Commands, source: str):
-    more = ["--redis", "memory://"] if source == "memory" else []
-    process = commands.start("demo", "--port", "0", *more)
+    # Without a Redis in the environment it runs in memory.
+    process = commands.start(
+        "demo", "--port", "0", variables=VARIABLES if source == "memory" else None
+    )
     url = address(process)
+    assert process.stdout
+    assert ("memory://" in process.stdout.readline()) == (source == "memory")
 
     assert "new EventSource" in http.get(url).text
     with EventSource(f"{url}stream") as browser:
         browser.wait_open().wait_for(lambda b: b.of_type("tick"), 10, "a tick")
         http.post(f"{url}send", content="hello").raise_for_status()
         browser.wait_for(lambda b: "hello" in b.data, 10, "what was sent")
+        assert http.post(f"{url}send", content=b"\xff").text.startswith("data must be UTF-8")
+        if source == "redis":
+            assert commands.call("send", "demo", "from a shell").returncode == 0
+            browser.wait_for(lambda b: "from a shell" in b.data, 10, "what a shell sent")
 
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0
 
 
-def test_what_a_shell_sends_reaches_the_page(commands: Commands):
-    process = commands.start("demo", "--port", "0")
-    with EventSource(f"{address(process)}stream") as browser:
-        browser.wait_open()
-
-        assert commands.run("send", "demo", "from a shell").returncode == 0
-
-        browser.wait_for(lambda b: "from a shell" in b.data, 10, "what was sent")
-
-
-def test_without_a_redis_it_runs_in_memory(commands: Commands):
-    process = commands.start("demo", "--port", "0", variables=VARIABLES)
-    address(process)
-
-    assert process.stdout
-    assert "memory://" in process.stdout.readline()
-
-
 def test_a_port_that_is_taken_is_one_line(commands: Commands):
-    port = address(commands.start("demo", "--port", "0")).rpartition(":")[2].strip("/")
-
-    failed = commands.run("demo", "--port", port)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        failed = commands.call("demo", "--port", port)
 
     assert (failed.returncode, failed.stdout) == (1, "")
     assert failed.stderr.startswith(f"Error: port {port} can't be used")
