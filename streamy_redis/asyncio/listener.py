@@ -236,7 +236,7 @@ class Listener:
     ) -> None:
         if isinstance(page, HistoryPage):
             self._hub.receive_history(request, page, now, asked_at=asked_at)
-            if any(entry.publication is None for entry in page.entries):
+            if page.has_foreign:
                 self._table.skip_foreign(f"entry in the log of {request.key.stream_id!r}")
         else:
             self._log_unreadable(request.key.stream_id, page)

@@ -30,22 +30,22 @@ class Gap(enum.StrEnum):
 def find_gap(cursor: Position, page: HistoryPage, *, cursor_ttl: float) -> Gap | None:
     """Whether the cursor itself still holds, by the page that was read after it.
 
-    None means that the log does not contradict the cursor; a hole behind it (TRIMMED) shows in
-    the entries. Any other gap means that the cursor's past is not the log's: then the whole log
-    is news.
+    None means that the log does not contradict the cursor; a hole behind it (TRIMMED) shows
+    between the runs. Any other gap means that the cursor's past is not the log's: then the whole
+    log is news.
 
     Args:
         cursor_ttl: seconds that a cursor from before the first event may be old.
     """
     if page.at_cursor is not None:
         return None if cursor.tag in (NO_TAG, page.at_cursor) else Gap.REWRITTEN
-    if not page.entries:
+    if not page.runs:
         return _gap_without_entries(cursor, page, cursor_ttl)
-    first = page.entries[0]
-    if first.position.epoch == cursor.epoch:
+    run = page.runs[0]
+    if run.first.epoch == cursor.epoch:
         # Where just the cursor's own entry was trimmed, its successor remembers its tag.
-        is_successor = first.position.follows(cursor) and cursor.tag != NO_TAG
-        return Gap.REWRITTEN if is_successor and cursor.tag != first.previous else None
+        is_successor = run.first.follows(cursor) and cursor.tag != NO_TAG
+        return Gap.REWRITTEN if is_successor and cursor.tag != run.previous else None
     if not cursor.is_start:
         return Gap.REPLACED
     return _gap_since_start(cursor, page, cursor_ttl)
@@ -63,7 +63,7 @@ def _gap_without_entries(cursor: Position, page: HistoryPage, cursor_ttl: float)
 def _gap_since_start(cursor: Position, page: HistoryPage, cursor_ttl: float) -> Gap | None:
     if page.top.is_start and cursor.epoch > page.top.epoch:
         return Gap.AHEAD
-    if page.generated is not None and not page.entries and page.generated[0] >= cursor.epoch:
+    if page.generated is not None and not page.runs and page.generated[0] >= cursor.epoch:
         # A life began since, and all of it was trimmed or deleted.
         return Gap.LOST
     return Gap.EXPIRED if (page.clock - cursor.epoch) / 1e6 > cursor_ttl else None

@@ -5,23 +5,41 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from .publication import Position, Publication
+from .publication import NO_TAG, Position, named_frame
 
-__all__ = ["HistoryEntry", "HistoryPage", "HistoryRequest", "StreamInfo"]
+__all__ = ["HistoryPage", "HistoryRequest", "HistoryRun", "StreamInfo"]
 
 
-class HistoryEntry(NamedTuple):
-    """An entry of the log.
+@dataclass(frozen=True, slots=True)
+class HistoryRun:
+    """Publications that stand in the log one right behind the other, written as they are.
+
+    A foreign entry is a run of its own, without frames.
 
     Attributes:
-        position: where it stands; with NO_TAG where it is not one of ours.
-        publication: None where it is foreign.
-        previous: the tag of the entry before it.
+        first: the position of the first of them; with NO_TAG where it is foreign.
+        last: the position of the last.
+        previous: the tag of the entry before the first.
+        frames: theirs; empty where it is foreign.
+        is_end: whether the last is the end.
     """
 
-    position: Position
-    publication: Publication | None
-    previous: str
+    first: Position
+    last: Position
+    previous: str = NO_TAG
+    frames: list[bytes] = field(default_factory=list)
+    is_end: bool = False
+    # The frames with the name that a get_stream gave to unnamed events, by that name.
+    _named: dict[str, list[bytes]] = field(default_factory=dict, init=False, compare=False)
+
+    def named(self, event_name: str | None) -> list[bytes]:
+        """The frames, each as Publication.named gives it."""
+        if event_name is None:
+            return self.frames
+        if event_name not in self._named:
+            name = event_name.encode()
+            self._named[event_name] = [named_frame(frame, name) for frame in self.frames]
+        return self._named[event_name]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,11 +51,11 @@ class HistoryPage:
         ttl: seconds until the log expires; None if it doesn't.
         generated: epoch and seq of the last entry that the log ever held; None without a key.
         newest: the last entry there is; None if the log holds nothing of ours.
-        oldest_is_first: whether entries begins with the oldest entry of the log.
+        oldest_is_first: whether runs begins with the oldest entry of the log.
         at_cursor: the tag of the entry at the cursor; NO_TAG if foreign, None if there is none.
         at_cursor_is_end: whether that entry is the end.
-        entries: those after the cursor, or from the start that was asked for.
-        is_complete: whether entries goes up to the newest.
+        runs: the entries after the cursor, or from the start that was asked for.
+        is_complete: whether runs goes up to the newest.
     """
 
     clock: int
@@ -47,18 +65,23 @@ class HistoryPage:
     oldest_is_first: bool
     at_cursor: str | None
     at_cursor_is_end: bool
-    entries: list[HistoryEntry]
+    runs: list[HistoryRun]
     is_complete: bool
 
     @property
     def start(self) -> Position:
         """Just before the first publication; without one, where the page or the log ends."""
-        for entry in self.entries:
-            if entry.publication is not None:
-                return entry.position.before(entry.previous)
-        if self.entries and not self.is_complete:
-            return self.entries[-1].position
+        for run in self.runs:
+            if run.frames:
+                return run.first.before(run.previous)
+        if self.runs and not self.is_complete:
+            return self.runs[-1].last
         return self.top
+
+    @property
+    def has_foreign(self) -> bool:
+        """Whether something in it is none of ours."""
+        return not all(run.frames for run in self.runs)
 
     @property
     def top(self) -> Position:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from .event import END
 
-__all__ = ["NO_TAG", "Position", "Publication"]
+__all__ = ["NO_TAG", "Position", "Publication", "named_frame"]
 
 # The tag of a position that has nothing to compare: no entry of ours stands there.
 NO_TAG = "0"
@@ -112,18 +112,20 @@ class Publication:
         return cls(payload, position, payload.startswith(_END_LINE, start), sent_at)
 
     def named(self, event_name: str | None) -> bytes:
-        """The frame, with ``event:`` behind its first line if it was sent without a name."""
+        """The frame, under that name if it was sent without one."""
         if event_name is None:
             return self.frame
         if self._named is None:
             self._named = {}
         frame = self._named.get(event_name)
         if frame is None:
-            frame = self._named[event_name] = self._with_name(event_name.encode())
+            frame = self._named[event_name] = named_frame(self.frame, event_name.encode())
         return frame
 
-    def _with_name(self, name: bytes) -> bytes:
-        rest = self.frame.index(b"\n") + 1
-        if self.frame.startswith(_EVENT_LINE, rest):
-            return self.frame
-        return b"%b%b%b\n%b" % (self.frame[:rest], _EVENT_LINE, name, self.frame[rest:])
+
+def named_frame(frame: bytes, name: bytes) -> bytes:
+    """The frame, with ``event:`` behind its first line if it was sent without a name."""
+    first_line, _, rest = frame.partition(b"\n")
+    if rest.startswith(_EVENT_LINE):
+        return frame
+    return b"%b\n%b%b\n%b" % (first_line, _EVENT_LINE, name, rest)

@@ -12,13 +12,12 @@ The hub moves a subscriber from state to state; the writer of its response takes
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from .event import KEEP_ALIVE, open_block, reset_block
 from .gap import Gap, find_gap
-from .history import HistoryEntry, HistoryPage, HistoryRequest
+from .history import HistoryPage, HistoryRequest, HistoryRun
 from .publication import Position, Publication
 from .replay import Replay
 
@@ -263,7 +262,7 @@ class Subscriber:
         assert self.position is not None
         # Foreign entries before a page's start are none of its events.
         start = self.position[:2]
-        self._queue_entries([entry for entry in page.entries if entry.position[:2] > start])
+        self._queue_runs([run for run in page.runs if run.last[:2] > start])
         self.is_caught_up = page.is_complete
         if page.is_complete:
             self._arrive(page, asked_at)
@@ -275,7 +274,7 @@ class Subscriber:
         if self._reset is not None:
             gap, requested = self._reset
             self._reset = None
-            self._queue_reset(gap, requested, start, page.entries)
+            self._queue_reset(gap, requested, start, page.runs)
         self.position = start
 
     def _resume(self, cursor: Position, page: HistoryPage, now: float) -> bool:
@@ -292,8 +291,8 @@ class Subscriber:
             if page.newest is not None and not page.oldest_is_first:
                 return False
             self._begin(page)
-        elif page.entries and cursor.is_start:
-            self.position = Position.start(page.entries[0].position.epoch)
+        elif page.runs and cursor.is_start:
+            self.position = Position.start(page.runs[0].first.epoch)
         else:
             self.position = cursor
         return True
@@ -310,26 +309,26 @@ class Subscriber:
             return cursor
         return Position.start(page.clock - round((now - self.confirmed_at) * 1e6))
 
-    def _queue_entries(self, entries: list[HistoryEntry]) -> None:
+    def _queue_runs(self, runs: list[HistoryRun]) -> None:
         assert self.position is not None
         is_broken = False
         requested = position = self.position
-        for i, entry in enumerate(entries):
-            is_broken = is_broken or not entry.position.follows(position)
-            position = entry.position
-            if entry.publication is None:
+        for run in runs:
+            is_broken = is_broken or not run.first.follows(position)
+            position = run.last
+            if not run.frames:
                 continue
             if is_broken:
-                start = position.before(entry.previous)
-                self._queue_reset(Gap.TRIMMED, requested, start, entries[i:])
+                start = run.first.before(run.previous)
+                self._queue_reset(Gap.TRIMMED, requested, start, [run])
                 is_broken = False
-            self._backlog.append(entry.publication.named(self.event_name))
+            self._backlog += run.named(self.event_name)
             requested = position
-            if entry.publication.is_end:
+            if run.is_end:
                 self._closed = CloseReason.END
         if is_broken:
             self._queue_reset(Gap.TRIMMED, requested, position, [])
-        if entries:
+        if runs:
             self.position = position
             self.expires_at = None
 
@@ -345,10 +344,10 @@ class Subscriber:
         self.expires_at = None if page.ttl is None or top.is_start else asked_at + page.ttl
 
     def _queue_reset(
-        self, gap: Gap, requested: Position, start: Position, following: Iterable[HistoryEntry]
+        self, gap: Gap, requested: Position, start: Position, following: list[HistoryRun]
     ) -> None:
         self.resets += 1
-        first = next((str(e.position) for e in following if e.publication), None)
+        first = next((str(run.first) for run in following if run.frames), None)
         self._backlog.append(
             reset_block(str(start), reason=gap, requested=str(requested), first=first)
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from ..core.history import HistoryEntry, HistoryPage, HistoryRequest, StreamInfo
+from ..core.history import HistoryPage, HistoryRequest, HistoryRun, StreamInfo
 from ..core.publication import NO_TAG, Position, Publication
 
 __all__ = [
@@ -106,19 +106,17 @@ def read_arguments(request: HistoryRequest, *, most_bytes: int) -> Command:
 def read_page(reply: Sequence[Any]) -> HistoryPage:
     """The reply of read.lua as the core takes it."""
     clock, ttl, _, generated, newest, _, oldest, at_cursor, is_complete, page = reply
-    entries = [_entry(item) for item in page]
+    runs = [_run(item) for item in page]
     oldest_position = _position(oldest)
     return HistoryPage(
         clock=int(clock),
         ttl=ttl / 1000 if ttl >= 0 else None,
         generated=_numbers(generated) if generated else None,
         newest=_position(newest),
-        oldest_is_first=bool(
-            entries and oldest_position and entries[0].position[:2] == oldest_position[:2]
-        ),
+        oldest_is_first=bool(runs and oldest_position and runs[0].first[:2] == oldest_position[:2]),
         at_cursor=at_cursor[0].decode() if at_cursor else None,
         at_cursor_is_end=bool(at_cursor) and at_cursor[1] == b"end",
-        entries=entries,
+        runs=runs,
         is_complete=bool(is_complete),
     )
 
@@ -138,11 +136,21 @@ def read_info(stream_id: str, reply: Sequence[Any]) -> StreamInfo:
     )
 
 
-def _entry(item: Sequence[bytes]) -> HistoryEntry:
-    publication = Publication.parse(item[1]) if len(item) == 3 else None
-    if publication is None or publication.position is None:
-        return HistoryEntry(Position(*_numbers(item[0]), NO_TAG), None, NO_TAG)
-    return HistoryEntry(publication.position, publication, item[2].decode())
+def _run(item: Sequence[bytes]) -> HistoryRun:
+    head, *frames = item
+    if not frames:
+        foreign = Position(*_numbers(head), NO_TAG)
+        return HistoryRun(foreign, foreign)
+    (first, _), (last, is_end) = _position_and_end(frames[0]), _position_and_end(frames[-1])
+    return HistoryRun(first, last, head.decode(), frames, is_end)
+
+
+def _position_and_end(frame: bytes) -> tuple[Position, bool]:
+    publication = Publication.parse(frame)
+    # log.lua has looked at every frame, by the same rule.
+    assert publication is not None
+    assert publication.position is not None
+    return publication.position, publication.is_end
 
 
 def _position(item: Sequence[bytes]) -> Position | None:

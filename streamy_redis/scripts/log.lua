@@ -1,8 +1,9 @@
 -- What publish.lua and read.lua know of a log; put in front of each.
 --
 -- An entry of ours has the fields frame, nonce, kind (event or end) and previous (the tag of the
--- entry before it, 0 if there is none of ours), and its frame begins with its own id. Anything
--- else is foreign: it keeps its place and is skipped.
+-- entry before it, 0 if there is none of ours), and its frame is one whole block that begins with
+-- its own id, as Publication.parse has it. Anything else is foreign: it keeps its place and is
+-- skipped.
 
 local PAGE = 100
 
@@ -13,14 +14,24 @@ local function publication(entry)
       or fields[7] ~= 'previous' then
     return nil
   end
-  local id, tag = string.match(fields[2], '^id: (%d+%-%d+)%-(%x%x%x%x%x%x%x%x)\n')
-  if id ~= entry[1] or string.find(tag, '%u')
-      or not (fields[8] == '0' or string.match(fields[8], '^%x%x%x%x%x%x%x%x$')) then
+  local frame, previous = fields[2], fields[8]
+  local id, epoch, seq, tag, block = string.match(
+    frame, '^id: (([1-9]%d*)%-([1-9]%d*))%-(%x%x%x%x%x%x%x%x)\n()'
+  )
+  if id ~= entry[1] or #epoch > 16 or #seq > 16 or string.find(tag, '%u')
+      or string.find(frame, '\n\n', block, true) ~= #frame - 1 or string.find(frame, '\r', 1, true)
+      or not (previous == '0' or string.match(previous, '^%x%x%x%x%x%x%x%x$')) then
     return nil
   end
   return {
-    id = id, tag = tag, frame = fields[2], nonce = fields[4], kind = fields[6], previous = fields[8],
+    id = id, epoch = epoch, seq = tonumber(seq), tag = tag, frame = frame, nonce = fields[4],
+    kind = fields[6], previous = previous,
   }
+end
+
+-- Whether a publication stands right behind another one, with which nothing ends.
+local function follows(found, other)
+  return found.epoch == other.epoch and found.seq == other.seq + 1 and other.kind ~= 'end'
 end
 
 -- {generated = last id ever, length, newest, oldest = entries}; empty where there is no key.

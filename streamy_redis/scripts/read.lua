@@ -16,7 +16,8 @@
 --   7  the oldest entry: {id, tag}, or {}
 --   8  the entry at the cursor: {tag, kind}, tag 0 and kind '' if it is foreign; or {}
 --   9  1 if the page goes up to the newest entry, else 0
---  10  the page: {id, frame, previous}, or {id} for a foreign entry
+--  10  the page, as runs: {previous, frame, frame, ...} are publications that follow one another,
+--      each at the next seq, and the tag of the entry before them; {id} is a foreign entry
 
 local log = KEYS[1]
 local start, limit, most_bytes = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -57,24 +58,31 @@ elseif newest then
   end
 end
 
-local at_cursor, page, bytes, complete = {}, {}, 0, 1
+local at_cursor, page, length, bytes, complete = {}, {}, 0, 0, 1
+local run, last
 local from = first
 while from and state.newest do
   -- One more than fits, for the cursor's own entry.
-  local count = math.min(PAGE, limit - #page + 1)
+  local count = math.min(PAGE, limit - length + 1)
   local entries = redis.call('XRANGE', log, from, '+', 'COUNT', count)
   for _, entry in ipairs(entries) do
     local found = publication(entry)
     if start == 'after' and entry[1] == first then
       at_cursor = {found and found.tag or '0', found and found.kind or ''}
-    elseif #page == limit or (#page > 0 and bytes >= most_bytes) then
+    elseif length == limit or (length > 0 and bytes >= most_bytes) then
       complete = 0
       break
-    elseif found then
-      page[#page + 1] = {found.id, found.frame, found.previous}
-      bytes = bytes + #found.frame
     else
-      page[#page + 1] = {entry[1]}
+      if not (found and last and follows(found, last)) then
+        run = {found and found.previous or entry[1]}
+        page[#page + 1] = run
+      end
+      if found then
+        run[#run + 1] = found.frame
+        bytes = bytes + #found.frame
+      end
+      length = length + 1
+      last = found
     end
   end
   if complete == 0 or #entries < count then

@@ -157,6 +157,46 @@ def test_foreign_entries_between_events_are_skipped_without_a_reset(
     assert [e.id for e in replayed.wait_for(3)] == [first, second, third]
 
 
+@pytest.mark.parametrize(
+    "block", ["data: x\n\ndata: smuggled\n\n", "data: x\rdata: y\n\n", "data: x\n"]
+)
+def test_a_malformed_frame_in_the_log_is_skipped_without_a_reset(
+    shell: Shell, streams: Any, store: Any, block: str
+):
+    ids = streams.send_events("room", ["a", "b"])
+    epoch, seq, tag = ids[-1].split("-")
+    entry_id = f"{epoch}-{int(seq) + 1}"
+    frame = f"id: {entry_id}-{tag}\n{block}"
+    fields = {"frame": frame, "nonce": "n", "kind": "event", "previous": tag}
+    store.xadd(shell.log("room"), fields, id=entry_id)
+    ids += streams.send_events("room", ["c", "d"])
+
+    resumed = shell.reader(streams, "room", last_event_id=ids[0])
+    replayed = shell.reader(streams, "room", replay="all")
+
+    assert [(e.kind, e.id, e.data) for e in resumed.wait_for(3)] == [
+        ("event", event_id, data) for event_id, data in zip(ids[1:], "bcd", strict=True)
+    ]
+    assert [e.id for e in replayed.wait_for(4)] == ids
+
+
+def test_a_foreign_entry_in_the_log_is_logged_once(
+    shell: Shell, streams: Any, store: Any, caplog: pytest.LogCaptureFixture
+):
+    first = streams.send_event("room", "a")
+    store.xadd(shell.log("room"), {"foreign": "entry"})
+    streams.send_event("room", "b")
+
+    def skipped() -> list[str]:
+        return [text for text in caplog.messages if "foreign" in text]
+
+    shell.reader(streams, "room", last_event_id=first).wait_for(1)
+    Deadline(5).until(skipped)
+    shell.reader(streams, "room", last_event_id=first).wait_for(1)
+
+    assert skipped() == ["skipped a foreign entry in the log of 'room'; more are not logged"]
+
+
 def test_a_foreign_entry_at_the_end_delays_nothing(shell: Shell, streams: Any, store: Any):
     ids = streams.send_events("room", ["a", "b"])
     store.xadd(shell.log("room"), {"foreign": "entry"})

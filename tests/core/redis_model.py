@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from streamy_redis.core.event import END
-from streamy_redis.core.history import HistoryEntry, HistoryPage, HistoryRequest
+from streamy_redis.core.history import HistoryPage, HistoryRequest, HistoryRun
 from streamy_redis.core.publication import NO_TAG, Position, Publication
 
 # Stands for a publication that no one can know of.
 UNKNOWN = "unknown"
+
+
+class Entry(NamedTuple):
+    """An entry of the log."""
+
+    position: Position
+    # None where it is foreign.
+    publication: Publication | None
+    previous: str
+
+    @property
+    def is_end(self) -> bool:
+        return self.publication is not None and self.publication.is_end
 
 
 @dataclass
@@ -20,7 +34,7 @@ class RedisModel:
     history_ttl: float = 3600.0
     # Microseconds; no two commands have the same.
     clock: int = 1_800_000_000_000_000
-    log: list[HistoryEntry] = field(default_factory=list)
+    log: list[Entry] = field(default_factory=list)
     generated: tuple[int, int] | None = None
     expires_at: int | None = None
     # Published and not yet heard by the listener; emptied when its connection is lost.
@@ -58,16 +72,31 @@ class RedisModel:
         frame = f"id: {position}\n{event}data: {tag}\n\n".encode()
         publication = Publication.parse(frame)
         assert publication is not None
+        self.follows[tag] = self.newest_tag if newest else self._sent_last
         previous = newest.tag if newest else NO_TAG
-        self.log.append(HistoryEntry(position, publication, previous))
+        self.log.append(Entry(position, publication, previous))
         self.generated = position[:2]
         self.expires_at = self.clock + round(self.history_ttl * 1e6)
-        self.follows[tag] = newest.tag if newest else self._sent_last
         self._sent_last = tag
         if self.is_subscribed:
             self.in_flight.append(frame)
         self.clock += 1
         return tag
+
+    def add_foreign(self) -> None:
+        """XADD of something else, in this life of the stream."""
+        self._expire()
+        newest = self.newest
+        if newest is not None:
+            position = Position(newest.epoch, newest.seq + 1, NO_TAG)
+            self.log.append(Entry(position, None, NO_TAG))
+            self.generated = position[:2]
+
+    @property
+    def newest_tag(self) -> str:
+        """Of the newest publication; of the one that was sent last, where the log has none."""
+        tags = [entry.position.tag for entry in self.log if entry.publication]
+        return tags[-1] if tags else self._sent_last
 
     @property
     def newest(self) -> Position | None:
@@ -77,7 +106,7 @@ class RedisModel:
 
     @property
     def is_ended(self) -> bool:
-        return bool(self.log) and self.log[-1].publication.is_end
+        return any(entry.is_end for entry in self.log)
 
     def trim(self, keep: int) -> None:
         self.log = self.log[-keep:] if keep else []
@@ -89,6 +118,11 @@ class RedisModel:
         if self.log:
             self.log.pop()
             self._forget()
+
+    def delete_one(self) -> None:
+        """XDEL of an entry that others follow: a hole."""
+        if len(self.log) > 1:
+            del self.log[(len(self.log) - 1) // 2]
 
     def flush(self) -> None:
         self.log, self.generated, self.expires_at = [], None, None
@@ -107,7 +141,8 @@ class RedisModel:
         self.log = self.log[: max(0, len(self.log) - count)]
         self.generated = self.log[-1].position[:2] if self.log else None
         # What was sent only to the old master has left no trace that anybody could find.
-        self._sent_last = self.log[-1].position.tag if self.log else UNKNOWN
+        self._sent_last = UNKNOWN
+        self._sent_last = self.newest_tag
         if not self.log:
             self.expires_at = None
 
@@ -117,27 +152,55 @@ class RedisModel:
         key = request.key
         at_cursor = None
         at_cursor_is_end = False
-        entries = list(self.log)
+        holds_ours = any(entry.publication for entry in self.log)
+        entries = list(self.log) if holds_ours or key.start == "after" else []
         if key.start == "after":
             cursor = tuple(map(int, key.cursor.split("-")))
             for entry in entries:
                 if entry.position[:2] == cursor:
                     at_cursor = entry.position.tag
-                    at_cursor_is_end = entry.publication.is_end
+                    at_cursor_is_end = entry.is_end
             entries = [e for e in entries if e.position[:2] > cursor]
         elif key.start == "newest":
-            events = [e for e in entries if not e.publication.is_end]
+            events = [e for e in entries if e.publication and not e.is_end]
             kept = events[-key.newest :] if key.newest else []
-            entries = kept + [e for e in entries if e.publication.is_end]
+            kept += [e for e in entries if e.is_end]
+            entries = entries[entries.index(kept[0]) :] if kept else []
         page = entries[: key.limit]
         return HistoryPage(
             clock=self.clock,
             ttl=(self.expires_at - self.clock) / 1e6 if self.expires_at is not None else None,
             generated=self.generated,
-            newest=self.log[-1].position if self.log else None,
-            oldest_is_first=bool(page) and page[0].position == self.log[0].position,
+            newest=self.log[-1].position if holds_ours else None,
+            oldest_is_first=bool(page) and holds_ours and page[0] == self.log[0],
             at_cursor=at_cursor,
             at_cursor_is_end=at_cursor_is_end,
-            entries=page,
+            runs=_runs(page),
             is_complete=len(page) == len(entries),
         )
+
+
+def _runs(entries: list[Entry]) -> list[HistoryRun]:
+    runs: list[list[Entry]] = []
+    for entry in entries:
+        last = runs[-1][-1] if runs else None
+        if (
+            last is not None
+            and last.publication is not None
+            and entry.publication is not None
+            and entry.position.follows(last.position)
+            and not last.is_end
+        ):
+            runs[-1].append(entry)
+        else:
+            runs.append([entry])
+    return [
+        HistoryRun(
+            run[0].position,
+            run[-1].position,
+            run[0].previous,
+            [entry.publication.frame for entry in run if entry.publication],
+            run[-1].is_end,
+        )
+        for run in runs
+    ]

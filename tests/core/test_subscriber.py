@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
-from streamy_redis.core.event import KEEP_ALIVE
+from streamy_redis.core.event import KEEP_ALIVE, read_frame
 from streamy_redis.core.history import HistoryPage
-from streamy_redis.core.publication import Position, Publication
+from streamy_redis.core.publication import NO_TAG, Position, Publication
 from streamy_redis.core.subscriber import CloseReason, Limits, Pacing, State, Subscriber
-from tests.core.redis_model import RedisModel
+from tests.core.redis_model import Entry, RedisModel
 
 LIMITS = Limits(max_backlog=3, max_backlog_bytes=200, page_events=10, cursor_ttl=600.0)
 PACING = Pacing(retry=1500, keep_alive_interval=15.0, write_timeout=30.0, ends_at=1e9)
@@ -265,6 +267,91 @@ def test_names_only_what_was_sent_without_a_name():
 
     assert first == b"id: 1800000000000000-1-00000001\nevent: chat\ndata: x\n\n"
     assert second == named.frame
+
+
+def _resumed(redis: RedisModel, *, after: int = 0, event_name: str | None = None) -> list[bytes]:
+    """What a client gets that resumes after an entry of the log, its first block aside."""
+    subscriber = _subscriber(cursor=redis.log[after].position, event_name=event_name)
+    subscriber.receive_history(_page(redis, subscriber), 0.0, asked_at=0.0)
+    assert subscriber.position == redis.newest
+    return subscriber.take(0.0).frames[2:]
+
+
+@pytest.fixture
+def redis() -> RedisModel:
+    redis = RedisModel()
+    for _ in range(6):
+        redis.send()
+    return redis
+
+
+def test_resumes_with_the_very_frames_of_the_log(redis: RedisModel):
+    assert _resumed(redis, after=2) == [entry.publication.frame for entry in redis.log[3:]]
+
+
+def test_a_hole_between_events_is_a_reset_where_it_is(redis: RedisModel):
+    lost = redis.log.pop(3)
+
+    first, second, reset, *rest = _resumed(redis)
+
+    assert [first, second] == [entry.publication.frame for entry in redis.log[1:3]]
+    assert rest == [entry.publication.frame for entry in redis.log[3:]]
+    assert reset.startswith(f"id: {lost.position}\nevent: stream-reset\n".encode())
+    assert f'"requested":"{redis.log[2].position}"' in reset.decode()
+    assert f'"first":"{redis.log[3].position}"' in reset.decode()
+
+
+@pytest.mark.parametrize("foreign", [1, 3, 5])
+def test_a_foreign_entry_between_events_is_skipped(redis: RedisModel, foreign: int):
+    position = redis.log[foreign].position._replace(tag=NO_TAG)
+    redis.log[foreign] = Entry(position, None, NO_TAG)
+
+    frames = _resumed(redis)
+
+    assert frames == [e.publication.frame for e in redis.log[1:] if e.publication]
+
+
+def test_a_hole_beside_a_foreign_entry_is_a_reset(redis: RedisModel):
+    redis.log[3] = Entry(redis.log[3].position._replace(tag=NO_TAG), None, NO_TAG)
+    del redis.log[2]
+
+    frames = _resumed(redis)
+
+    assert [b"event: stream-reset\n" in frame for frame in frames] == [False, True, False, False]
+
+
+def test_names_each_event_of_a_resume_that_was_sent_without_a_name(redis: RedisModel):
+    own = Publication.parse(f"id: {redis.log[3].position}\nevent: own\ndata: y\n\n".encode())
+    redis.log[3] = redis.log[3]._replace(publication=own)
+
+    frames = _resumed(redis, event_name="chat")
+
+    names = [read_frame("s", frame).name for frame in frames]
+    assert names == ["chat", "chat", "own", "chat", "chat"]
+    assert frames[2] == own.frame
+    assert frames == [entry.publication.named("chat") for entry in redis.log[1:]]
+
+
+def test_pages_end_in_the_middle_of_what_follows_and_join_without_a_seam(redis: RedisModel):
+    limits = dataclasses.replace(LIMITS, page_events=2)
+    subscriber = Subscriber(
+        "s",
+        _Writer(),
+        limits,
+        cursor=redis.log[0].position,
+        replay=0,
+        event_name=None,
+        pacing=None,
+        now=0.0,
+    )
+    pages: list[list[bytes]] = []
+    while not subscriber.is_caught_up:
+        subscriber.receive_history(_page(redis, subscriber), 0.0, asked_at=0.0)
+        pages.append(subscriber.take(0.0).frames)
+
+    assert [len(page) for page in pages] == [2, 2, 1]
+    frames = [frame for page in pages for frame in page]
+    assert frames == [entry.publication.frame for entry in redis.log[1:]]
 
 
 def test_resuming_at_the_end_has_nothing_to_say():

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import redis
 
+from streamy_redis.core.publication import Position
 from streamy_redis.scripts import PUBLISH, READ, Script, tag_of
 from tests.deadline import Deadline
 
@@ -117,9 +118,16 @@ class Log:
     def add_foreign(self, entry_id: str = "*") -> str:
         return self.store.xadd(self.key, {"foreign": "entry"}, id=entry_id).decode()
 
-    def add_ours(self, entry_id: str, *, nonce: str = "n", kind: str = "event") -> None:
+    def add_ours(
+        self,
+        entry_id: str,
+        *,
+        nonce: str = "n",
+        kind: str = "event",
+        block: str = "data: placed\n\n",
+    ) -> None:
         """An entry of our form at an id of the test's choice."""
-        frame = f"id: {entry_id}-{tag_of(nonce)}\ndata: placed\n\n"
+        frame = f"id: {entry_id}-{tag_of(nonce)}\n{block}"
         fields = {"frame": frame, "nonce": nonce, "kind": kind, "previous": "0"}
         self.store.xadd(self.key, fields, id=entry_id)
 
@@ -147,11 +155,29 @@ class Page:
     oldest: list[bytes]
     at_cursor: list[bytes]
     complete: int
-    entries: list[list[bytes]]
+    runs: list[list[bytes]]
+
+    @property
+    def frames(self) -> list[bytes]:
+        return [frame for _, *frames in self.runs for frame in frames]
 
     @property
     def ids(self) -> list[str]:
-        return [entry[0].decode() for entry in self.entries]
+        """Of all entries, foreign ones among them."""
+        return [position for run in self.shape for position in run]
+
+    @property
+    def shape(self) -> list[list[str]]:
+        """The ids of each run, as the frames have them; of a foreign entry, its own."""
+        return [
+            [_position(frame) for frame in frames] or [head.decode()] for head, *frames in self.runs
+        ]
+
+
+def _position(frame: bytes) -> str:
+    position = Position.parse(frame.split(b"\n")[0].removeprefix(b"id: ").decode())
+    assert position is not None, frame
+    return f"{position.epoch}-{position.seq}"
 
 
 @pytest.fixture

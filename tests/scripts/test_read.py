@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import redis
 
+from streamy_redis.core.publication import Publication
 from streamy_redis.scripts import tag_of
 
 from .conftest import Log, epoch_of
@@ -23,7 +24,7 @@ def test_a_log_that_isn_t_there(log: Log):
         assert before <= int(page.clock) <= log.clock()
         assert (page.ttl, page.length, page.generated) == (-2, 0, b"")
         assert (page.newest, page.ended, page.oldest) == ([], 0, [])
-        assert (page.at_cursor, page.complete, page.entries) == ([], 1, [])
+        assert (page.at_cursor, page.complete, page.runs) == ([], 1, [])
 
 
 def test_the_summary_of_a_log(log: Log):
@@ -37,7 +38,7 @@ def test_the_summary_of_a_log(log: Log):
     assert (page.length, page.generated.decode()) == (2, last)
     assert page.oldest == [first.encode(), tag_of("first").encode()]
     assert page.newest == [last.encode(), tag_of("last").encode()]
-    assert (page.ended, page.entries) == (0, [])
+    assert (page.ended, page.runs) == (0, [])
 
 
 def test_after_a_cursor_comes_what_follows_with_the_tag_before(log: Log):
@@ -50,8 +51,7 @@ def test_after_a_cursor_comes_what_follows_with_the_tag_before(log: Log):
 
     assert page.at_cursor == [tag_of("one").encode(), b"event"]
     assert page.ids == ids[1:]
-    assert [e[1] for e in page.entries] == [e.frame for e in log.entries[1:]]
-    assert [e[2] for e in page.entries] == [tag_of("one").encode(), tag_of("two").encode()]
+    assert page.runs == [[tag_of("one").encode(), *(e.frame for e in log.entries[1:])]]
     assert page.complete == 1
 
 
@@ -80,7 +80,7 @@ def test_a_cursor_at_the_end_is_told(log: Log):
     page = log.read("after", end)
 
     assert page.at_cursor == [tag_of("fin").encode(), b"end"]
-    assert (page.ended, page.entries) == (1, [])
+    assert (page.ended, page.runs) == (1, [])
 
 
 def test_a_foreign_entry_at_the_cursor_has_no_tag(log: Log):
@@ -91,7 +91,7 @@ def test_a_foreign_entry_at_the_cursor_has_no_tag(log: Log):
     page = log.read("after", foreign)
 
     assert page.at_cursor == [b"0", b""]
-    assert len(page.entries) == 1
+    assert len(page.frames) == 1
 
 
 def test_foreign_entries_in_a_page_are_bare_ids(log: Log):
@@ -101,9 +101,9 @@ def test_foreign_entries_in_a_page_are_bare_ids(log: Log):
 
     page = log.read("after", ids[0])
 
-    assert page.entries[0] == [foreign.encode()]
-    assert page.ids == [foreign, last]
-    assert log.read("all").ids == [ids[0], foreign, last]
+    assert page.runs[0] == [foreign.encode()]
+    assert page.shape == [[foreign], [last]]
+    assert log.read("all").shape == [[ids[0]], [foreign], [last]]
 
 
 def test_a_log_of_foreign_entries_only_holds_nothing_of_ours(log: Log):
@@ -112,7 +112,7 @@ def test_a_log_of_foreign_entries_only_holds_nothing_of_ours(log: Log):
 
     for start, argument in (("newest", 5), ("all", "")):
         page = log.read(start, argument)
-        assert (page.newest, page.oldest, page.entries, page.complete) == ([], [], [], 1)
+        assert (page.newest, page.oldest, page.runs, page.complete) == ([], [], [], 1)
     assert page.length == 2
 
 
@@ -135,7 +135,7 @@ def test_the_newest_n_events_don_t_count_foreign_entries(log: Log):
 
     page = log.read("newest", 2)
 
-    assert page.ids == [ids[2], f"{epoch}-4", last, f"{epoch}-6"]
+    assert page.shape == [[ids[2]], [f"{epoch}-4"], [last], [f"{epoch}-6"]]
 
 
 def test_the_newest_n_events_reach_over_pages(log: Log):
@@ -151,7 +151,7 @@ def test_a_newcomer_to_an_ended_stream_gets_the_end_too(log: Log, wanted: int, e
 
     page = log.read("newest", wanted)
 
-    assert page.ids == [*ids[3 - events :], end]
+    assert page.shape == [[*ids[3 - events :], end]]
     assert page.ended == 1
 
 
@@ -162,7 +162,7 @@ def test_an_end_is_known_behind_foreign_entries(log: Log):
     page = log.read("newest", 0)
 
     assert page.ended == 1
-    assert page.ids == [end, *foreign]
+    assert page.shape == [[end], *([entry_id] for entry_id in foreign)]
     assert page.newest == [foreign[-1].encode(), b"0"]
 
 
@@ -171,7 +171,7 @@ def test_all_is_the_whole_log(log: Log):
 
     page = log.read("all", limit=500)
 
-    assert (page.ids, page.complete) == (ids, 1)
+    assert (page.shape, page.complete) == ([ids], 1)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 99, 100, 101, 249])
@@ -179,9 +179,9 @@ def test_a_page_holds_no_more_than_its_limit_and_the_next_goes_on(log: Log, limi
     ids = positions(log, 250)
 
     page = log.read("all", limit=limit)
-    assert (page.ids, page.complete) == (ids[:limit], 0)
+    assert (page.shape, page.complete) == ([ids[:limit]], 0)
     after = log.read("after", page.ids[-1], limit=limit)
-    assert after.ids == ids[limit : 2 * limit]
+    assert after.shape == [ids[limit : 2 * limit]]
     assert after.at_cursor[1] == b"event"
 
 
@@ -197,10 +197,65 @@ def test_a_page_ends_at_its_bytes_but_holds_one_entry_at_least(log: Log):
     for _ in range(5):
         log.publish("x" * 1000)
 
-    assert len(log.read("all", most_bytes=2500).entries) == 3
-    assert len(log.read("all", most_bytes=1).entries) == 1
+    assert log.read("all", most_bytes=2500).shape == [log.ids[:3]]
+    assert log.read("all", most_bytes=1).shape == [log.ids[:1]]
     assert log.read("all", most_bytes=1).complete == 0
-    assert len(log.read("all", most_bytes=10_000).entries) == 5
+    assert log.read("all", most_bytes=10_000).shape == [log.ids]
+
+
+def test_a_hole_ends_a_run_and_the_next_tells_the_tag_in_it(log: Log):
+    for n in range(1, 6):
+        log.publish("x", nonce=f"n{n}")
+    ids = log.ids
+    log.store.xdel(log.key, ids[2])
+
+    page = log.read("after", ids[0])
+
+    assert page.shape == [ids[1:2], ids[3:]]
+    assert [run[0] for run in page.runs] == [tag_of("n1").encode(), tag_of("n3").encode()]
+
+
+def test_another_life_ends_a_run(log: Log):
+    ids = positions(log, 2)
+    other = [f"{epoch_of(ids[0]) + 1}-{seq}" for seq in (3, 4)]
+    for entry_id in other:
+        log.add_ours(entry_id)
+
+    assert log.read("all").shape == [ids, other]
+
+
+def test_an_end_ends_a_run(log: Log):
+    first, end = positions(log, 1)[0], log.end()[1]
+    after_it = f"{epoch_of(first)}-3"
+    log.add_ours(after_it)
+
+    assert log.read("all").shape == [[first, end], [after_it]]
+
+
+MALFORMED = [
+    *("", "\n", "data: x", "data: x\n", "data: x\n\n\n", "data: x\n\ndata: y\n\n"),
+    *("data: x\n\nid: 1-1-00000000\ndata: y", "data: x\r\n\n", "data: x\rdata: y\n\n"),
+]
+
+
+@pytest.mark.parametrize("block", MALFORMED)
+def test_an_entry_of_our_fields_with_a_malformed_frame_is_foreign(log: Log, block: str):
+    ids = positions(log, 3)
+    malformed = f"{epoch_of(ids[0])}-4"
+    log.add_ours(malformed, block=block)
+    ids += positions(log, 2)
+
+    assert Publication.parse(dict(log.raw)[malformed][b"frame"]) is None
+    assert log.read("after", ids[0]).shape == [ids[1:3], [malformed], ids[3:]]
+    assert log.read("after", malformed).at_cursor == [b"0", b""]
+
+
+@pytest.mark.parametrize("entry_id", ["0-1", "5-0", f"{10**16}-1", f"5-{10**16}"])
+def test_an_entry_of_our_fields_at_an_id_that_is_no_position_is_foreign(log: Log, entry_id: str):
+    log.add_ours(entry_id)
+
+    assert Publication.parse(dict(log.raw)[entry_id][b"frame"]) is None
+    assert (log.read("all").runs, log.read("after", "0-0").shape) == ([], [[entry_id]])
 
 
 def test_a_trimmed_log_remembers_the_last_id(log: Log):
@@ -210,7 +265,7 @@ def test_a_trimmed_log_remembers_the_last_id(log: Log):
     page = log.read("after", ids[1])
 
     assert page.generated.decode() == ids[1]
-    assert (page.length, page.newest, page.at_cursor, page.entries) == (0, [], [], [])
+    assert (page.length, page.newest, page.at_cursor, page.runs) == (0, [], [], [])
 
 
 def test_another_type_at_the_key_is_an_error(log: Log):
