@@ -70,7 +70,7 @@ WRITER_RETRY_INTERVAL = 0.5
 # Connections that senders of one manager share. With the log reader's one this makes four.
 SEND_CONNECTIONS = 3
 # A page of the log: events and bytes, whichever comes first (one event always fits).
-PAGE_EVENTS = 500
+PAGE_EVENTS = 1000
 PAGE_BYTES = 1024 * 1024
 # The part of position_check_interval over which checks are spread.
 CHECK_JITTER = 0.3

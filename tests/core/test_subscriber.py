@@ -311,6 +311,17 @@ def test_a_foreign_entry_between_events_is_skipped(redis: RedisModel, foreign: i
     assert frames == [e.publication.frame for e in redis.log[1:] if e.publication]
 
 
+def test_a_foreign_entry_before_all_that_is_kept_is_no_gap(redis: RedisModel):
+    redis.log[0] = Entry(redis.log[0].position._replace(tag=NO_TAG), None, NO_TAG)
+    subscriber = Subscriber(
+        "s", _Writer(), LIMITS, cursor=None, replay="all", event_name=None, pacing=None, now=0.0
+    )
+
+    subscriber.receive_history(_page(redis, subscriber), 0.0, asked_at=0.0)
+
+    assert subscriber.take(0.0).frames == [e.publication.frame for e in redis.log[1:]]
+
+
 def test_a_hole_beside_a_foreign_entry_is_a_reset(redis: RedisModel):
     redis.log[3] = Entry(redis.log[3].position._replace(tag=NO_TAG), None, NO_TAG)
     del redis.log[2]
