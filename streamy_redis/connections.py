@@ -47,7 +47,7 @@ MEMORY_URL = "memory://"
 _SCHEMES = ("redis://", "rediss://", "unix://")
 # Settings of a caller's pool that belong to that pool.
 _NOT_OURS = re.compile(
-    r"retry.*|maint_.*|maintenance_.*|orig_.*|himport_.*|event_dispatcher|cache.*"
+    r"redis_connect_func|retry.*|maint_.*|maintenance_.*|orig_.*|himport_.*|event_dispatcher|cache.*"
 )
 # Errors that pass by themselves; any other reply of the server stays until somebody acts. For
 # some redis-py has a class, and cuts the code off; for others, and inside a script, it has none.

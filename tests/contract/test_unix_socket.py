@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import tempfile
 from collections.abc import Iterator
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 import redis
+import redis.asyncio
 
+from streamy_redis import AsyncStreamManager, StreamManager
 from tests.servers import RedisServer
 
 from .conftest import Shell
@@ -45,3 +48,19 @@ def test_what_is_sent_around_a_killed_connection_arrives(shell: Shell, path: str
     reader.wait_for(3)
     assert (reader.ids, reader.kinds) == (ids, ["event"] * 3)
     assert reader.gets_no_more()
+
+
+def test_a_client_that_is_given_leads_there(path: str):
+    with redis.Redis(unix_socket_path=path) as client, StreamManager(client) as streams:
+        assert streams.send_event("room", "x")
+
+
+def test_an_asyncio_client_that_is_given_leads_there(path: str):
+    async def send() -> str:
+        async with (
+            redis.asyncio.Redis(unix_socket_path=path) as client,
+            AsyncStreamManager(client) as streams,
+        ):
+            return await streams.send_event("room", "x")
+
+    assert asyncio.run(send())
