@@ -15,7 +15,7 @@ from .deadline import Deadline
 from .ports import free_port
 from .web_servers import ROOT
 
-__all__ = ["SHIPPED", "Nginx", "needs_nginx", "shipped"]
+__all__ = ["NGINX", "SHIPPED", "Nginx", "needs_nginx", "shipped"]
 
 # Debian keeps it where only root's PATH leads.
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")

@@ -16,8 +16,8 @@ from uvicorn.main import main as uvicorn_command
 from streamy_redis import StreamManager
 from streamy_redis.core.gap import Gap
 from tests.child import Child
-from tests.cli.nginx import NGINX
 from tests.deadline import Deadline
+from tests.nginx import NGINX
 from tests.ports import free_port
 from tests.servers import RedisServer
 
