@@ -13,7 +13,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 # What a reader is led to, by caption. A page that isn't there is left out; one that isn't here
 # stands under the last caption.
 NAVIGATION = {
-    "Use it": ["docs/quick-start", "docs/recipes", "docs/testing", "docs/reference"],
+    "Use it": [
+        "docs/quick-start",
+        "docs/recipes",
+        "docs/readers",
+        "docs/testing",
+        "docs/reference",
+    ],
     "Run it": [
         "docs/deploying",
         "docs/watching",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -14,9 +15,14 @@ import redis
 from .child import remove_left_folders
 from .servers import RedisServer, installed_binary
 from .sites import CONFIG, Site, app_for
-from .web_servers import KINDS, WebServer, environment
+from .web_servers import KINDS, ROOT, WebServer, environment
 
 FLAVOURS = ("valkey", "redis") if installed_binary() else ("valkey",)
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--screenshots", action="store_true", help="make the pictures in docs/ anew")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -132,3 +138,52 @@ def new_site(redis_url: str, prefix: str) -> Iterator[Callable[..., Site]]:
     yield build
     for site in sites:
         site.close()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A real browser; on CI its absence is a failure."""
+    from playwright.sync_api import sync_playwright
+
+    if not CHROMIUM and "CI" not in os.environ:
+        pytest.skip("no Chromium on PATH")
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def context(chromium: Any) -> Iterator[Any]:
+    """Tabs that share what they know, and take any certificate; a script's error is a failure."""
+    errors: list[str] = []
+    context = chromium.new_context(
+        viewport={"width": 1040, "height": 600},
+        device_scale_factor=1.25,
+        reduced_motion="reduce",
+        ignore_https_errors=True,
+    )
+    context.on("weberror", lambda error: errors.append(str(error.error)))
+    yield context
+    context.close()
+    assert errors == []
+
+
+@pytest.fixture
+def picture(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Makes docs/<name>-light.png and -dark.png, if pytest was given --screenshots.
+
+    They show what fits into so many px.
+    """
+
+    def make(page: Any, name: str, *, width: int, height: int) -> None:
+        if request.config.getoption("--screenshots"):
+            page.set_viewport_size({"width": width, "height": height})
+            for scheme in ("light", "dark"):
+                page.emulate_media(color_scheme=scheme)
+                page.screenshot(path=ROOT / "docs" / f"{name}-{scheme}.png")
+
+    return make

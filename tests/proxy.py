@@ -1,41 +1,71 @@
-"""A TCP proxy in front of Redis that loses what a test tells it to lose."""
+"""TCP proxies: one in front of Redis that loses replies, one in front of a web server that cuts."""
 
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import threading
+from dataclasses import dataclass
 
-__all__ = ["LossyProxy"]
+__all__ = ["CuttingProxy", "Link", "LossyProxy", "Proxy", "StreamRequest"]
 
 
-class LossyProxy:
-    """Forwards bytes both ways; one connection a pair of threads.
+@dataclass(eq=False)
+class StreamRequest:
+    """A request for an event stream: what it asked for, and what became of it.
 
-    `lose_reply_to(word)`: the next request that holds the word reaches Redis, its reply is
-    swallowed and the connection closed: the client can't know whether it was carried out.
-    `replace(old, new)`: what the server says from now on reads otherwise.
+    Attributes:
+        status: None until it is answered.
+        keep_alives: comments that its response brought so far.
     """
 
+    target: str
+    last_event_id: str
+    status: int | None = None
+    keep_alives: int = 0
+
+
+@dataclass(eq=False)
+class Link:
+    """A client's connection and the one to the server behind it.
+
+    Attributes:
+        is_losing: the reply that is under way has to be lost.
+        request: the event stream that it carries now, None without.
+        is_cutting: it ends inside the next event.
+    """
+
+    client: socket.socket
+    server: socket.socket
+    is_losing: bool = False
+    request: StreamRequest | None = None
+    is_cutting: bool = False
+
+    def shut(self) -> None:
+        for end in (self.client, self.server):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+class Proxy:
+    """Forwards bytes both ways; one connection a pair of threads."""
+
     def __init__(self, port: int) -> None:
-        self.lost = 0
         self._target = ("127.0.0.1", port)
-        self._armed: list[bytes] = []
-        self._replaced: dict[bytes, bytes] = {}
         self._lock = threading.Lock()
-        self._sockets: list[socket.socket] = []
+        self._links: list[Link] = []
         self._threads: list[threading.Thread] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
+        self.port: int = self._listener.getsockname()[1]
         self._start(self._accept)
 
-    def lose_reply_to(self, word: bytes) -> None:
-        with self._lock:
-            self._armed.append(word)
+    def _asked(self, link: Link, data: bytes) -> None:
+        """Told of what a client sends, before it is forwarded."""
 
-    def replace(self, old: bytes, new: bytes) -> None:
-        assert len(old) == len(new), "RESP says how long it is"
-        self._replaced[old] = new
+    def _passes(self, link: Link, data: bytes) -> bytes:
+        """How much of a reply is forwarded; behind less than all of it the connection is closed."""
+        return data
 
     def _start(self, target, *args) -> None:
         thread = threading.Thread(target=target, args=args, name="proxy", daemon=True)
@@ -46,55 +76,141 @@ class LossyProxy:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(self._target)
-                self._sockets += [client, server]
-                # Set while the reply that is under way has to be lost.
-                losing = threading.Event()
-                self._start(self._pump_requests, client, server, losing)
-                self._start(self._pump_replies, client, server, losing)
+                link = Link(client, socket.create_connection(self._target))
+                self._links.append(link)
+                self._start(self._pump_requests, link)
+                self._start(self._pump_replies, link)
 
-    def _pump_requests(
-        self, client: socket.socket, server: socket.socket, losing: threading.Event
-    ) -> None:
+    def _pump_requests(self, link: Link) -> None:
         with contextlib.suppress(OSError):
-            while data := client.recv(65536):
+            while data := link.client.recv(65536):
                 with self._lock:
-                    for word in [word for word in self._armed if word in data]:
-                        self._armed.remove(word)
-                        losing.set()
-                server.sendall(data)
-        self._close(client, server)
+                    self._asked(link, data)
+                link.server.sendall(data)
+        link.shut()
 
-    def _pump_replies(
-        self, client: socket.socket, server: socket.socket, losing: threading.Event
-    ) -> None:
+    def _pump_replies(self, link: Link) -> None:
         with contextlib.suppress(OSError):
-            while data := server.recv(65536):
-                if losing.is_set():
-                    self.lost += 1
+            while data := link.server.recv(65536):
+                with self._lock:
+                    passed = self._passes(link, data)
+                link.client.sendall(passed)
+                if len(passed) < len(data):
                     break
-                for old, new in self._replaced.items():
-                    data = data.replace(old, new)
-                client.sendall(data)
-        self._close(client, server)
-
-    def _close(self, *sockets: socket.socket) -> None:
-        for each in sockets:
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+        link.shut()
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._close(*self._sockets)
+        for link in self._links:
+            link.shut()
         for thread in self._threads:
             thread.join(5)
-        for each in self._sockets:
-            each.close()
+        for link in self._links:
+            link.client.close()
+            link.server.close()
 
-    def __enter__(self) -> LossyProxy:
+    def __enter__(self):
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+class LossyProxy(Proxy):
+    """In front of Redis.
+
+    `lose_reply_to(word)`: the next request that holds the word reaches Redis, its reply is
+    swallowed and the connection closed: the client can't know whether it was carried out.
+    `replace(old, new)`: what the server says from now on reads otherwise.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.lost = 0
+        self._armed: list[bytes] = []
+        self._replaced: dict[bytes, bytes] = {}
+        super().__init__(port)
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+
+    def lose_reply_to(self, word: bytes) -> None:
+        with self._lock:
+            self._armed.append(word)
+
+    def replace(self, old: bytes, new: bytes) -> None:
+        assert len(old) == len(new), "RESP says how long it is"
+        with self._lock:
+            self._replaced[old] = new
+
+    def _asked(self, link: Link, data: bytes) -> None:
+        for word in [word for word in self._armed if word in data]:
+            self._armed.remove(word)
+            link.is_losing = True
+
+    def _passes(self, link: Link, data: bytes) -> bytes:
+        if link.is_losing:
+            self.lost += 1
+            return b""
+        for old, new in self._replaced.items():
+            data = data.replace(old, new)
+        return data
+
+
+_HEAD = re.compile(rb"\w+ (\S+) HTTP/1\.1\r\n(.*\r\n)\r\n", re.DOTALL)
+_LAST_EVENT_ID = re.compile(rb"^last-event-id: *([^\r]*)", re.MULTILINE | re.IGNORECASE)
+_STATUS = re.compile(rb"HTTP/1\.1 (\d{3})")
+_KEEP_ALIVE = re.compile(rb"^:$", re.MULTILINE)
+_DATA = re.compile(rb"^data: ?[^\r\n]", re.MULTILINE)
+
+
+class CuttingProxy(Proxy):
+    """In front of a web server: keeps the requests for event streams, and cuts their connections.
+
+    On the loopback interface the head of a request comes in one piece, and so does a short event.
+
+    Attributes:
+        requests: all requests for event streams, oldest first.
+        is_shut: connections are closed as soon as they are made.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.requests: list[StreamRequest] = []
+        self.is_shut = False
+        super().__init__(port)
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def requests_for(self, target: str) -> list[StreamRequest]:
+        """Those whose target holds this."""
+        return [request for request in self.requests if target in request.target]
+
+    def cut(self) -> None:
+        """Close every connection now."""
+        for link in self._links:
+            link.shut()
+
+    def cut_inside_the_next_event(self) -> None:
+        """Every stream that is open ends behind the first byte of the next event's data."""
+        with self._lock:
+            for link in self._links:
+                link.is_cutting = link.request is not None
+
+    def _asked(self, link: Link, data: bytes) -> None:
+        head = _HEAD.match(data)
+        if self.is_shut:
+            link.shut()
+        elif head is None or b"text/event-stream" not in head[2]:
+            link.request = None
+        else:
+            cursor = _LAST_EVENT_ID.search(head[2])
+            link.request = StreamRequest(head[1].decode(), cursor[1].decode() if cursor else "")
+            self.requests.append(link.request)
+
+    def _passes(self, link: Link, data: bytes) -> bytes:
+        request = link.request
+        if request is None:
+            return data
+        if request.status is None and (answer := _STATUS.match(data)):
+            request.status = int(answer[1])
+        request.keep_alives += len(_KEEP_ALIVE.findall(data))
+        begun = _DATA.search(data) if link.is_cutting else None
+        return data[: begun.end()] if begun else data

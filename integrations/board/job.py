@@ -18,7 +18,7 @@ import redis
 from streamy_redis import RedisUnavailable, StreamEnded, StreamManager, StreamyError
 
 STEPS = 25
-STEP_INTERVAL = 0.3
+STEP_INTERVAL = float(os.environ.get("BOARD_STEP_INTERVAL", "0.3"))
 TICK_INTERVAL = float(os.environ.get("BOARD_TICK_INTERVAL", "1"))
 ME = f"job.{os.getpid()}"
 

@@ -12,6 +12,8 @@ from tests.child import Child
 from tests.servers import RedisServer
 from tests.web_servers import ROOT, ServerKind, WebServer, http
 
+from .witness import log_key
+
 __all__ = ["PROMPT", "AnswerStack", "tokens"]
 
 FOLDER = ROOT / "integrations" / "fastapi-llm"
@@ -61,6 +63,10 @@ class AnswerStack:
     def waits(self) -> bool:
         """Whether the generator waits for a prompt."""
         return any(client["cmd"] == "blmove" for client in self._store.client_list())
+
+    def lose_history(self, answer_id: str) -> None:
+        """Delete it behind everybody's back."""
+        assert self._store.delete(log_key(answer_id)) == 1
 
     def close(self) -> None:
         for browser in self._browsers:

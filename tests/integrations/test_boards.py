@@ -5,172 +5,45 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import sys
-import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import psutil
-import pytest
 
-from streamy_redis import StreamManager
-from tests.browser import EventSource, ReadyState
-from tests.child import Child
+from tests.browser import ReadyState
 from tests.deadline import Deadline
 from tests.exactly_once import Delivery
-from tests.servers import RedisServer
-from tests.web_servers import ROOT, ServerKind, WebServer, http
+from tests.web_servers import http
 
+from .board_stack import Boards, Everywhere
 from .witness import Witness
 
-INTEGRATIONS = ROOT / "integrations"
-FLASK = ServerKind(
-    "gunicorn-flask",
-    ["gunicorn", "--bind", "127.0.0.1:{port}", "{app}"],
-    is_asgi=False,
-    is_up="Booting worker",
-)
-STARLETTE = ServerKind(
-    "uvicorn-starlette",
-    ["uvicorn", "--port", "{port}", "--workers", "{workers}", "--no-access-log", "{app}"],
-    is_asgi=True,
-    is_up="Application startup complete",
-)
 
-
-class Boards:
-    """Two gunicorn workers, two uvicorn workers and a job, on a Redis of their own."""
-
-    def __init__(self, redis_server: RedisServer, folder: Path) -> None:
-        env = {
-            "STREAMY_REDIS_URL": redis_server.url,
-            "BOARD_ALLOW_KILL": "1",
-            "BOARD_TICK_INTERVAL": "0.05",
-            "WEB_CONCURRENCY": "2",
-        }
-        self.servers = [
-            WebServer(
-                kind, "app:app", workers=2, env=env, directory=INTEGRATIONS / kind.name, ready="/"
-            ).start()
-            for kind in (FLASK, STARLETTE)
-        ]
-        self.job = Child(
-            [sys.executable, "job.py"],
-            folder / "job.log",
-            env={**env, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
-            cwd=INTEGRATIONS / "board",
-        )
-        self.streams = StreamManager(redis_server.url)
-        self._browsers: list[EventSource] = []
-
-    def open(self, count: int, stream_id: str = "board") -> list[EventSource]:
-        """That many pages on each of both boards."""
-        browsers = [
-            EventSource(f"{server.url}/stream/{page}?stream={stream_id}")
-            for server in self.servers
-            for page in range(1, count + 1)
-        ]
-        self._browsers += browsers
-        for browser in browsers:
-            browser.wait_open()
-        return browsers
-
-    def close(self) -> None:
-        for browser in self._browsers:
-            browser.close()
-        self.streams.close()
-        self.job.stop()
-        for server in self.servers:
-            server.close()
-
-
-@pytest.fixture
-def boards(redis_server: RedisServer, tmp_path: Path) -> Iterator[Boards]:
-    boards = Boards(redis_server, tmp_path)
-    yield boards
-    boards.close()
-
-
-class Everywhere:
-    """Senders in this process and in the workers of both servers, at once, with a stop."""
-
-    def __init__(self, boards: Boards, stream_id: str) -> None:
-        # What was sent: by this process, and through the servers (the text of their JSON).
-        self.here: dict[str, str] = {}
-        self.through: dict[str, str] = {}
-        self.failures: list[str] = []
-        self._boards = boards
-        self._stream_id = stream_id
-        self._stopping = threading.Event()
-        senders = [self._here, *(self._through(server) for server in boards.servers)]
-        self._threads = [
-            threading.Thread(target=self._run, args=(send,), daemon=True) for send in senders
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def _here(self, number: int) -> None:
-        data = f"from the test {number}"
-        self.here[self._boards.streams.send_event(self._stream_id, data)] = data
-
-    def _through(self, server: WebServer):
-        def send(number: int) -> None:
-            text = f"through {server.kind} {number}"
-            try:
-                answer = http.post(
-                    f"{server.url}/send?stream={self._stream_id}", content=text, timeout=5
-                )
-                event_id = answer.json()["id"]
-            except (httpx.HTTPError, KeyError, ValueError) as error:
-                # Its worker was killed: whether the event was stored nobody knows.
-                self.failures.append(repr(error))
-                return
-            self.through[event_id] = text
-
-        return send
-
-    def _run(self, send) -> None:
-        number = 0
-        while not self._stopping.wait(0.05):
-            number += 1
-            send(number)
-
-    def stop(self) -> None:
-        self._stopping.set()
-        for thread in self._threads:
-            thread.join(15)
-            assert not thread.is_alive()
-
-
-def test_killing_any_worker_loses_and_repeats_nothing(boards: Boards, redis_server: RedisServer):
-    witness = Witness(redis_server.connect(), "board")
+def test_killing_any_worker_loses_and_repeats_nothing(boards: Boards):
+    witness = Witness(boards.store, "board")
     browsers = boards.open(4)
-    everywhere = Everywhere(boards, "board")
     killed = []
 
-    for n in range(6):
-        server = boards.servers[n % 2]
-        Deadline(10).until(lambda server=server: len(server.workers()) == 2)
-        # The one that serves most pages, so that every kill hits somebody.
-        victim = max(server.workers(), key=open_pages)
-        killed.append(victim.pid)
-        victim.kill()
-        seen = [len(browser.messages) for browser in browsers]
-        Deadline(15).until(
-            lambda seen=seen: all(
-                len(b.messages) > count + 10 for b, count in zip(browsers, seen, strict=True)
-            ),
-            lambda: browsers,
-        )
-    everywhere.stop()
-    boards.job.stop()
-    log = witness.stop()
-
-    for browser in browsers:
-        browser.wait_for(lambda b: b.messages[-1].last_event_id == log.ids[-1], 10, "the last")
-        Delivery(log, browser.events).assert_exactly_once()
-        assert browser.state is ReadyState.OPEN
+    with Everywhere(boards, "board") as everywhere:
+        for n in range(6):
+            server = boards.servers[n % 2]
+            Deadline(10).until(lambda server=server: len(server.workers()) == 2)
+            # The one that serves most pages, so that every kill hits somebody.
+            victim = max(server.workers(), key=open_pages)
+            killed.append(victim.pid)
+            victim.kill()
+            seen = [len(browser.messages) for browser in browsers]
+            Deadline(15).until(
+                lambda seen=seen: all(
+                    len(b.messages) > count + 10 for b, count in zip(browsers, seen, strict=True)
+                ),
+                lambda: browsers,
+            )
+    with boards.job_paused():
+        log = witness.stop()
+        for browser in browsers:
+            browser.wait_for(lambda b: b.messages[-1].last_event_id == log.ids[-1], 10, "the last")
+            Delivery(log, browser.events).assert_exactly_once()
+            assert browser.state is ReadyState.OPEN
     assert len(set(killed)) == 6
     assert sum(browser.opens - 1 for browser in browsers) >= 6, "the kills were felt"
     # What every sender was told stands in the log, once, at the id that it was told.

@@ -183,9 +183,9 @@ def test_what_celery_cron_and_the_job_send_reaches_pages_on_both_replicas(stack:
 
 @needs_programs
 def test_a_rolling_restart_and_killed_workers_lose_nothing(stack: ComposeStack):
-    witness = Witness(stack.connect(), "board")
     sender = Sender(stack.redis_url, "streamy", "board", rate=20)
     with ExitStack() as opened:
+        witness = Witness(opened.enter_context(stack.connect()), "board")
         behind_nginx = pages_on_both(stack, "board", opened)
         starlette = opened.enter_context(EventSource(f"{stack['starlette'].url}/stream/1"))
         pages = [*behind_nginx, starlette.wait_open()]

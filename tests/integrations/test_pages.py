@@ -2,40 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import sync_playwright
+
+from tests.deadline import Deadline
+from tests.proxy import CuttingProxy
 
 from .job_stack import RQ, JobStack
 from .llm_stack import PROMPT, AnswerStack, tokens
-
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-# On CI its absence is a failure.
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM and "CI" not in os.environ, reason="no Chromium on PATH"
-)
-
-
-@pytest.fixture
-def context() -> Iterator[Any]:
-    """Tabs of one browser; an error in a page's script fails the test."""
-    errors: list[str] = []
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
-        context = browser.new_context(viewport={"width": 760, "height": 460})
-        context.on("weberror", lambda error: errors.append(str(error.error)))
-        yield context
-        browser.close()
-    assert errors == []
-
 
 # Every value that the bar has shown since the job began.
 RECORD = """
@@ -52,7 +29,9 @@ def reaches(page: Any, percent: int) -> None:
     page.wait_for_function("percent => bar.value >= percent", arg=percent, timeout=20_000)
 
 
-def test_the_progress_bar_moves_and_stops_waiting(context: Any, tmp_path: Path):
+def test_the_progress_bar_moves_and_stops_waiting(
+    context: Any, tmp_path: Path, picture: Callable[..., None]
+):
     # The page of both folders is the same.
     with JobStack(RQ, tmp_path / "worker.log", JOB_LEASE=2, JOB_STEP=0.2) as stack:
         page = context.new_page()
@@ -60,7 +39,7 @@ def test_the_progress_bar_moves_and_stops_waiting(context: Any, tmp_path: Path):
         page.evaluate(RECORD)
         page.click("#start")
         reaches(page, 20)
-        page.screenshot(path=tmp_path / "running.png")
+        picture(page, "job", width=720, height=320)
         # The address holds the job.
         second = context.new_page()
         second.goto(page.url)
@@ -88,7 +67,6 @@ def test_the_progress_bar_moves_and_stops_waiting(context: Any, tmp_path: Path):
         stack.kill_worker()
         says(page, "Lost")
         assert page.is_disabled("#cancel")
-        page.screenshot(path=tmp_path / "lost.png")
 
         # One that waits, and of which Redis then knows nothing any more.
         page.click("#start")
@@ -101,38 +79,82 @@ def test_the_progress_bar_moves_and_stops_waiting(context: Any, tmp_path: Path):
         says(page, "No job was started")
 
 
-def test_the_answer_is_whole_in_every_tab(context: Any, tmp_path: Path):
-    with AnswerStack(tmp_path, pause=0.01) as stack:
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AnswerStack]:
+    with AnswerStack(tmp_path_factory.mktemp("answers"), pause=0.01) as stack:
+        yield stack
+
+
+def ask(page: Any, prompt: str) -> None:
+    """Put the question in the page, and wait until the answer has begun."""
+    page.fill("#question", prompt)
+    page.press("#question", "Enter")
+    says(page, "Writing")
+    page.wait_for_function("answer.textContent.length > 200", timeout=20_000)
+
+
+def test_the_answer_is_whole_in_every_tab_whatever_is_cut_or_killed(
+    context: Any, answers: AnswerStack, picture: Callable[..., None]
+):
+    whole = "".join(tokens()).strip()
+    with CuttingProxy(answers.web.port) as proxy:
+        page = context.new_page()
+        page.goto(proxy.url)
+        ask(page, PROMPT)
+        picture(page, "answer", width=720, height=400)
+
+        proxy.cut_inside_the_next_event()
+        Deadline(10).until(lambda: [r.status for r in proxy.requests] == [200, 200])
+        assert proxy.requests[1].last_event_id
+        for worker in answers.web.workers():
+            worker.kill()
+        others = [context.new_page() for _ in range(2)]
+        for other in others:
+            other.goto(page.url, wait_until="commit")
+        for tab in (page, *others):
+            says(tab, "Complete.")
+            assert tab.inner_text("#answer").strip() == whole
+        page.reload()
+        says(page, "Complete.")
+        assert page.input_value("#question") == PROMPT
+        assert page.inner_text("#answer").strip() == whole
+
+
+def test_a_cancelled_answer_says_so(context: Any, answers: AnswerStack):
+    page = context.new_page()
+    page.goto(answers.web.url)
+    ask(page, "Something else")
+
+    page.click("#cancel")
+
+    says(page, "Cancelled.")
+
+
+def test_an_answer_whose_beginning_is_gone_says_so(context: Any, answers: AnswerStack):
+    page = context.new_page()
+    page.goto(answers.web.url)
+    ask(page, "Who forgets?")
+
+    answers.lose_history(page.url.partition("#")[2])
+
+    page.wait_for_function("answer.textContent.startsWith('[…] ')", timeout=10_000)
+    page.click("#cancel")
+    says(page, "Cancelled.")
+    rest = page.inner_text("#answer").removeprefix("[…] ").strip()
+    assert rest
+    assert rest in "".join(tokens("Who forgets?"))
+    assert not "".join(tokens("Who forgets?")).startswith(rest)
+
+
+def test_an_answer_of_which_nothing_is_left_is_not_waited_for(context: Any, tmp_path: Path):
+    with AnswerStack(tmp_path) as stack:
+        stack.generator.stop()
         page = context.new_page()
         page.goto(stack.web.url)
         page.fill("#question", PROMPT)
         page.press("#question", "Enter")
-        says(page, "Writing")
-        page.wait_for_function("answer.textContent.length > 200", timeout=20_000)
-        page.screenshot(path=tmp_path / "writing.png")
-        for worker in stack.web.workers():
-            worker.kill()
-        second = context.new_page()
-        second.goto(page.url, wait_until="commit")
-        for tab in (page, second):
-            says(tab, "Complete.")
-            assert tab.inner_text("#answer").strip() == "".join(tokens()).strip()
-        page.reload()
-        says(page, "Complete.")
-        assert page.input_value("#question") == PROMPT
-        assert page.inner_text("#answer").strip() == "".join(tokens()).strip()
-        page.screenshot(path=tmp_path / "complete.png", full_page=True)
-
-        page.bring_to_front()
-        page.fill("#question", "Something else")
-        page.press("#question", "Enter")
-        says(page, "Writing")
-        page.click("#cancel")
-        says(page, "Cancelled.")
-
-        # One that waits, and of which Redis then knows nothing any more.
-        stack.generator.stop()
-        page.press("#question", "Enter")
         says(page, "Waiting for the model")
+
         stack.redis_server.restart(empty=True)
+
         says(page, "No such answer any more.")

@@ -9,7 +9,11 @@ import redis
 from tests.event_stream import events_of
 from tests.exactly_once import SentLog
 
-__all__ = ["Witness"]
+__all__ = ["Witness", "log_key"]
+
+
+def log_key(stream_id: str) -> str:
+    return f"streamy:{{{stream_id}}}:log"
 
 
 class Witness:
@@ -17,7 +21,7 @@ class Witness:
 
     def __init__(self, store: redis.Redis, stream_id: str) -> None:
         self.log = SentLog()
-        self._key = f"streamy:{{{stream_id}}}:log"
+        self._key = log_key(stream_id)
         self._store = store
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -40,5 +44,4 @@ class Witness:
         self._stopping.set()
         self._thread.join(10)
         assert not self._thread.is_alive()
-        self._store.close()
         return self.log

@@ -23,7 +23,7 @@ README_APPS = (
 # A new line of a shell needs one of these: pages, how the line begins, and the test that runs it.
 RUN_BY = [
     ("*", "pip install ", f"{COMMANDS}::test_an_install_command_names_what_there_is"),
-    ("*", "export ", f"{COMMANDS}::test_a_variable_that_is_set_is_read"),
+    ("*", "export (STREAMY|REDIS)_", f"{COMMANDS}::test_a_variable_that_is_set_is_read"),
     (
         "README.md",
         "scripts/demo",
@@ -81,7 +81,7 @@ RUN_BY = [
     ("docs/command-line.md", "eval ", "tests/cli/test_commands.py::test_makes_a_completion_script"),
     (
         "docs/watching.md",
-        "gunicorn ",
+        "export PROMETHEUS_MULTIPROC_DIR=|gunicorn ",
         "tests/watching/test_prometheus.py"
         "::test_workers_of_gunicorn_add_up_and_the_gauges_of_the_dead_drop_out",
     ),

@@ -1,0 +1,1 @@
+"""Readers of event streams that other people write, against our streams."""
