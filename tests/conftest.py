@@ -18,6 +18,8 @@ from .sites import CONFIG, Site, app_for
 from .web_servers import KINDS, ROOT, WebServer, environment
 
 FLAVOURS = ("valkey", "redis") if installed_binary() else ("valkey",)
+# Each is one test, or few, of a minute or more.
+LONG = {"test_redis_py_versions.py", "test_gevent.py", "test_newer_python.py", "test_compose.py"}
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
@@ -28,6 +30,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "real_server: not on memory://")
     config.addinivalue_line("markers", "one_server: on one kind of real server only; slow or heavy")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones begin first, so that nobody waits for them at the end."""
+    items.sort(key=lambda item: item.path.name not in LONG)
 
 
 def pytest_unconfigure() -> None:

@@ -274,11 +274,12 @@ class Listener:
             subscribers = self._hub.subscribers_to_flush()
             ends = self._hub.ends_to_tell()
             sent = self._hub.times_to_tell()
-        blocked = []
-        for data, resting in deliveries:
-            for subscriber in resting:
-                if not subscriber.writer.write(data):
-                    blocked.append(subscriber)
+        blocked = [
+            subscriber
+            for data, resting in deliveries
+            for subscriber in resting
+            if not subscriber.writer.write(data)
+        ]
         if blocked:
             with self._lock:
                 self._hub.block(blocked, time.monotonic())

@@ -149,6 +149,8 @@ def test_the_search_asks_nobody_else(page: Any, address: str):
     page.goto(f"{address}search.html?q=idempotency_key")
 
     page.wait_for_selector("#search-results li a")
+    # Left while it fetches what it quotes, the page would tell of an error.
+    page.wait_for_load_state("networkidle")
     found = page.locator("#search-results li a").all_inner_texts()
     assert "Reference" in " ".join(found)
     assert all(url.startswith(address) for url in asked)
