@@ -50,7 +50,7 @@ class ServerKind:
         is_up: what each worker's log says when it is ready, by line.
         stops_within: seconds from SIGTERM to the end of the process with streams open. Workers
             of gunicorn's gevent and asgi kinds look at their own flag once a second, with or
-            without streams.
+            without streams: two looks, and the time that it takes to exit.
         ends_cleanly: whether its responses are complete then. hypercorn tells its workers
             nothing and cancels what is open after 3 s.
     """
@@ -91,7 +91,7 @@ WSGI_KINDS = {
             is_up=_FLASK_UP,
         ),
         ServerKind(
-            "gunicorn-gevent", _gunicorn("gevent"), is_asgi=False, is_up=_FLASK_UP, stops_within=2.0
+            "gunicorn-gevent", _gunicorn("gevent"), is_asgi=False, is_up=_FLASK_UP, stops_within=2.5
         ),
     )
 }
@@ -109,7 +109,7 @@ ASGI_KINDS = {
             _gunicorn("asgi"),
             is_asgi=True,
             is_up="ASGI server listening",
-            stops_within=2.0,
+            stops_within=2.5,
         ),
         ServerKind(
             "gunicorn-uvicorn",
