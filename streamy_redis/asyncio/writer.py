@@ -140,6 +140,10 @@ class ResponseWriter:
             assert self._suspended is not None
             try:
                 await self._suspended
+            except asyncio.CancelledError as exc:
+                if self._task.cancelling():
+                    raise
+                self._see(exc)
             except Exception as exc:
                 self._see(exc)
             self._suspended = None
@@ -147,17 +151,20 @@ class ResponseWriter:
             self._loop.call_soon(self._written)
 
     def _written(self) -> None:
+        if self._suspended is not None:
+            # Somebody else went on, and the next write has to wait as well.
+            return
         if self._is_finished:
             self._on_end()
         else:
             self.wake()
 
     def _see(self, error: BaseException) -> None:
+        self._is_finished = True
         # Some servers say so that the client has left; receive() says it too.
         if not isinstance(error, OSError | asyncio.CancelledError):
-            self._is_finished = True
             self.error = self.error or error
-            self._on_end()
+        self._on_end()
 
     def stop(self) -> None:
         """Nothing more is begun."""

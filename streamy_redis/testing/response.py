@@ -147,7 +147,7 @@ class Response:
             lines.append(f"  {event.name} {data!r} (id {event.id or 'none'})")
         missing = MissingEvents("\n".join(lines), self._events)
         missing.__cause__ = self.error
-        self._is_told = True
+        self._is_told = self.error is not None
         return missing
 
     def raise_untold(self) -> None:

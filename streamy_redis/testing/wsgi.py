@@ -81,8 +81,9 @@ class WsgiConnection:
     def _run(self) -> None:
         error = None
         try:
-            self._body = self._app(self._environ, self._start_response)
-            for chunk in self._body:
+            # leave() may close it, and forget it, meanwhile.
+            body = self._body = self._app(self._environ, self._start_response)
+            for chunk in body:
                 if self._is_left:
                     break
                 self._receiver.receive_body(chunk)
