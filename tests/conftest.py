@@ -30,10 +30,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "real_server: not on memory://")
     config.addinivalue_line("markers", "one_server: on one kind of real server only; slow or heavy")
+    config.addinivalue_line("markers", "alone: times what is promised, beside no other test")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The long ones begin first, so that nobody waits for them at the end."""
+    for item in items:
+        if item.path.is_relative_to(ROOT / "tests" / "faults"):
+            item.add_marker(pytest.mark.alone)
     items.sort(key=lambda item: item.path.name not in LONG)
 
 

@@ -36,6 +36,7 @@ def test_both_kinds_answer_head_400_and_204(site: Site, room: str, path: str):
     assert http.get(site.server.stream_url(path, "a\x01b")).status_code == 400
 
 
+@pytest.mark.alone
 def test_it_stops_within_a_second(site: Site, room: str):
     browsers = [site.browser(room, path=path).wait_open() for path in ("def", "async")]
 

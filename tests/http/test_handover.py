@@ -694,6 +694,7 @@ def test_a_stuck_client_is_cut_off_although_a_forked_child_has_a_copy(
 # -- stopping -------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", WSGI_KINDS)
 def test_a_stopped_worker_leaves_nothing_unread_behind(
     new_site: NewSite, room: str, throng: NewThrong, kind: str

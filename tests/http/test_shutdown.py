@@ -15,6 +15,8 @@ from tests.faults.rude_clients import RudeClient
 from tests.sites import Site
 from tests.web_servers import KINDS, UVICORN_WORKER
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.mark.parametrize(
     ("kind", "workers", "arguments"),
@@ -61,7 +63,7 @@ def test_a_stopped_server_waits_for_no_client_that_does_not_read(
     new_site: Callable[..., Site], room: str, kind: str, last: str
 ):
     """Its socket is full, and what was written last before the signal was this."""
-    ages = {"max_lifetime": 4.0} if last == "the end of its age" else {}
+    ages = {"max_lifetime": 2.5} if last == "the end of its age" else {}
     # Nothing else is written, and nobody is cut off before.
     site = new_site(kind, keep_alive_interval=15.0, write_timeout=60.0, **ages)
     url = site.server.stream_url("events", room)
