@@ -65,15 +65,14 @@ class Writer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._config = config
         self._stream_id = stream_id
-        self._coalescer = Coalescer(interval, max_size=config.max_event_size)
+        self._coalescer = Coalescer(
+            stream_id,
+            interval,
+            max_size=config.max_event_size,
+            retry_interval=WRITER_RETRY_INTERVAL,
+        )
         # Held while sending: what is written meanwhile waits, and so keeps its order.
         self._lock = asyncio.Lock()
-        # By this writer or by anybody else.
-        self._is_ended = False
-        # Whether text was too late for that, and nobody has been told yet.
-        self._has_lost = False
-        # Whether a failure to send was logged since the last success.
-        self._is_failing = False
         # Sends in time; there is one while something waits.
         self._flusher: asyncio.Task[None] | None = None
 
@@ -99,7 +98,7 @@ class Writer:
         publisher = self._held_publisher()
         size = self._coalescer.size(text, event_name)
         async with self._lock:
-            self._check_ended()
+            self._coalescer.check_open()
             if self._coalescer.must_send_before(size, event_name, time.monotonic()):
                 await self._send(publisher)
             self._coalescer.add(text, size, event_name, time.monotonic())
@@ -114,7 +113,7 @@ class Writer:
         """
         publisher = self._held_publisher()
         async with self._lock:
-            self._check_ended()
+            self._coalescer.check_open()
             await self._send(publisher)
 
     async def aclose(self, data: Any = DONE) -> None:
@@ -134,11 +133,11 @@ class Writer:
     async def _end(self, block: bytes) -> None:
         publisher = self._held_publisher()
         async with self._lock:
-            if not self._is_ended or self._has_lost:
-                self._check_ended()
+            if not self._coalescer.is_over:
+                self._coalescer.check_open()
                 await self._send(publisher)
                 await publisher.end(self._stream_id, block)
-                self._is_ended = True
+                self._coalescer.ended()
         await self._stop_flusher()
 
     def _start_flusher(self) -> None:
@@ -174,12 +173,10 @@ class Writer:
         try:
             await self._send(self._held_publisher())
         except StreamEnded:
-            self._has_lost = True
+            self._coalescer.lost()
         except RedisUnavailable as exc:
-            if not self._is_failing:
+            if self._coalescer.put_off(time.monotonic()):
                 _log.warning("text for %r waits: %s", self._stream_id, exc)
-            self._is_failing = True
-            self._coalescer.due_at = time.monotonic() + WRITER_RETRY_INTERVAL
 
     async def _send(self, publisher: Publisher) -> None:
         """Sends the batch, if there is one. Called under the lock."""
@@ -191,11 +188,8 @@ class Writer:
                 self._stream_id, batch.blocks, batch.key, is_first_try=not batch.is_repeat
             )
         except StreamEnded:
-            # Not even if the id is used anew: that is another text.
-            self._is_ended = True
-            self._coalescer.sent()
+            self._coalescer.refused()
             raise
-        self._is_failing = False
         self._coalescer.sent()
 
     def _held_publisher(self) -> Publisher:
@@ -205,11 +199,6 @@ class Writer:
         if self._loop is not running:
             raise RuntimeError("a writer can't be used in another event loop; make one there")
         return self._publisher
-
-    def _check_ended(self) -> None:
-        if self._is_ended:
-            self._has_lost = False
-            raise StreamEnded(self._stream_id)
 
     async def __aenter__(self) -> Writer:
         # While the manager is open; the end may come when the event loop is about to close.

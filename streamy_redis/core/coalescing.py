@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+from ..exceptions import StreamEnded
 from .event import encode_data, encode_end, encode_event, validate_event_name
 
 __all__ = ["DONE", "Batch", "Coalescer", "end_block"]
@@ -35,20 +36,45 @@ class Coalescer:
 
     Texts of one name that follow each other are joined into one event. The batch is due an
     interval after its first text. Once it has been tried it takes no more, so that every further
-    try sends the same under the same key.
+    try sends the same under the same key. Each try is followed by what came of it.
 
     Args:
+        stream_id: the stream that they go to.
         interval: seconds.
         max_size: bytes of UTF-8, of all texts together.
+        retry_interval: seconds until a batch that was put off is due again.
     """
 
-    __slots__ = ("_events", "_last", "_max_size", "_size", "_tried", "due_at", "interval")
+    __slots__ = (
+        "_events",
+        "_has_lost",
+        "_is_ended",
+        "_is_failing",
+        "_last",
+        "_max_size",
+        "_retry_interval",
+        "_size",
+        "_stream_id",
+        "_tried",
+        "due_at",
+        "interval",
+    )
 
-    def __init__(self, interval: float, *, max_size: int) -> None:
+    def __init__(
+        self, stream_id: str, interval: float, *, max_size: int, retry_interval: float
+    ) -> None:
         self.interval = interval
-        # When to send, on the caller's clock; None while nothing waits. Who can't send puts it off.
+        # When to send, on the caller's clock; None while nothing waits.
         self.due_at: float | None = None
+        self._stream_id = stream_id
         self._max_size = max_size
+        self._retry_interval = retry_interval
+        # By this writer or by anybody else.
+        self._is_ended = False
+        # Whether text was too late for that, and nobody has been told yet.
+        self._has_lost = False
+        # Whether it was put off since the last success.
+        self._is_failing = False
         # Name and texts of each event, in order.
         self._events: list[tuple[str | None, list[str]]] = []
         self._size = 0
@@ -56,6 +82,21 @@ class Coalescer:
         self._last: tuple[str | None, str] = (None, "")
         # The batch, from its first try until it was sent.
         self._tried: Batch | None = None
+
+    def check_open(self) -> None:
+        """Tells the caller if the stream takes no more.
+
+        Raises:
+            StreamEnded: somebody has ended it, or this writer did.
+        """
+        if self._is_ended:
+            self._has_lost = False
+            raise StreamEnded(self._stream_id)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the stream has ended, and nobody has to be told of lost text."""
+        return self._is_ended and not self._has_lost
 
     def size(self, text: object, event_name: object) -> int:
         """The bytes of a text that may be added.
@@ -122,7 +163,38 @@ class Coalescer:
         return self._tried
 
     def sent(self) -> None:
-        """The batch is stored, or can never be."""
+        """The batch is stored."""
+        self._is_failing = False
+        self._forget()
+
+    def refused(self) -> None:
+        """The stream has ended, so the batch can never be stored.
+
+        Not even if the id is used anew: that is another text.
+        """
+        self._is_ended = True
+        self._forget()
+
+    def lost(self) -> None:
+        """Nobody was told that it was refused; who calls next is."""
+        self._has_lost = True
+
+    def put_off(self, now: float) -> bool:
+        """The batch can't be sent now, and is due again a while later.
+
+        Returns:
+            Whether that is news: the first time since the last success.
+        """
+        is_news = not self._is_failing
+        self._is_failing = True
+        self.due_at = now + self._retry_interval
+        return is_news
+
+    def ended(self) -> None:
+        """The end is stored."""
+        self._is_ended = True
+
+    def _forget(self) -> None:
         self._events = []
         self._size = 0
         self._tried = None

@@ -62,15 +62,14 @@ class Writer:
         self._flusher = flusher
         self._config = config
         self._stream_id = stream_id
-        self._coalescer = Coalescer(interval, max_size=config.max_event_size)
+        self._coalescer = Coalescer(
+            stream_id,
+            interval,
+            max_size=config.max_event_size,
+            retry_interval=WRITER_RETRY_INTERVAL,
+        )
         # Held while sending: what is written meanwhile waits, and so keeps its order.
         self._lock = threading.Lock()
-        # By this writer or by anybody else.
-        self._is_ended = False
-        # Whether text was too late for that, and nobody has been told yet.
-        self._has_lost = False
-        # Whether a failure to send was logged since the last success.
-        self._is_failing = False
         # Whether its block was left.
         self._is_left = False
         self._pid = os.getpid()
@@ -97,7 +96,7 @@ class Writer:
         self._check_process()
         size = self._coalescer.size(text, event_name)
         with self._lock:
-            self._check_ended()
+            self._coalescer.check_open()
             if self._coalescer.must_send_before(size, event_name, time.monotonic()):
                 self._send()
             self._coalescer.add(text, size, event_name, time.monotonic())
@@ -113,7 +112,7 @@ class Writer:
         """
         self._check_process()
         with self._lock:
-            self._check_ended()
+            self._coalescer.check_open()
             self._send()
 
     def close(self, data: Any = DONE) -> None:
@@ -131,11 +130,11 @@ class Writer:
 
     def _end(self, block: bytes) -> None:
         with self._lock:
-            if not self._is_ended or self._has_lost:
-                self._check_ended()
+            if not self._coalescer.is_over:
+                self._coalescer.check_open()
                 self._send()
                 self._publisher().end(self._stream_id, block)
-                self._is_ended = True
+                self._coalescer.ended()
 
     def _flush_due(self) -> float | None:
         """Sends what is due; if it can't, the next write is told. For the flusher.
@@ -155,12 +154,10 @@ class Writer:
         try:
             self._send()
         except StreamEnded:
-            self._has_lost = True
+            self._coalescer.lost()
         except RedisUnavailable as exc:
-            if not self._is_failing:
+            if self._coalescer.put_off(time.monotonic()):
                 _log.warning("text for %r waits: %s", self._stream_id, exc)
-            self._is_failing = True
-            self._coalescer.due_at = time.monotonic() + WRITER_RETRY_INTERVAL
 
     def _send(self) -> None:
         """Sends the batch, if there is one. Called under the lock."""
@@ -172,17 +169,9 @@ class Writer:
                 self._stream_id, batch.blocks, batch.key, is_first_try=not batch.is_repeat
             )
         except StreamEnded:
-            # Not even if the id is used anew: that is another text.
-            self._is_ended = True
-            self._coalescer.sent()
+            self._coalescer.refused()
             raise
-        self._is_failing = False
         self._coalescer.sent()
-
-    def _check_ended(self) -> None:
-        if self._is_ended:
-            self._has_lost = False
-            raise StreamEnded(self._stream_id)
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:

@@ -9,10 +9,11 @@ import pytest
 
 from streamy_redis.core.coalescing import Coalescer, end_block
 from streamy_redis.core.event import read_frame
+from streamy_redis.exceptions import StreamEnded
 
 
 def coalescer(*, interval: float = 1.0, max_size: int = 100) -> Coalescer:
-    return Coalescer(interval, max_size=max_size)
+    return Coalescer("stream", interval, max_size=max_size, retry_interval=0.5)
 
 
 def add(box: Coalescer, text: str, name: str | None = None, now: float = 0.0) -> None:
@@ -135,3 +136,53 @@ def test_the_end_says_why(exc: BaseException | None, data: dict[str, str]):
 
     assert block.startswith("event: stream-end\ndata: ")
     assert json.loads(block.partition("data: ")[2]) == data
+
+
+def test_a_batch_that_was_put_off_is_due_again_and_is_news_once():
+    box = coalescer()
+    add(box, "a")
+    assert box.batch("key")
+
+    assert box.put_off(3.0), "the first time"
+    assert box.due_at == 3.5
+    assert not box.put_off(4.0)
+    box.sent()
+    add(box, "b")
+    assert box.batch("next")
+    assert box.put_off(5.0), "after a success"
+
+
+def test_a_refused_batch_is_gone_and_the_stream_takes_no_more():
+    box = coalescer()
+    add(box, "a")
+    assert box.batch("key")
+    box.refused()
+
+    assert (box.due_at, box.batch("next")) == (None, None)
+    assert box.is_over, "whoever sent it was told"
+    for _ in range(2):
+        with pytest.raises(StreamEnded):
+            box.check_open()
+
+
+def test_who_calls_next_is_told_of_text_that_nobody_knows_was_lost():
+    box = coalescer()
+    add(box, "a")
+    assert box.batch("key")
+    box.refused()
+    box.lost()
+
+    assert not box.is_over
+    with pytest.raises(StreamEnded):
+        box.check_open()
+    assert box.is_over
+
+
+def test_an_open_stream_is_over_at_its_end():
+    box = coalescer()
+    box.check_open()
+    assert not box.is_over
+
+    box.ended()
+
+    assert box.is_over
