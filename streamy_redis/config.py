@@ -17,6 +17,7 @@ from .core.subscriber import Limits, Pacing
 __all__ = [
     "CHECK_JITTER",
     "EXIT_TIMEOUT",
+    "KEPT_PAGE_EVENTS",
     "LINGER_INTERVAL",
     "OPEN_TIMEOUT",
     "PAGE_BYTES",
@@ -72,6 +73,9 @@ SEND_CONNECTIONS = 3
 # A page of the log: events and bytes, whichever comes first (one event always fits).
 PAGE_EVENTS = 1000
 PAGE_BYTES = 1024 * 1024
+# Events from which on a page is kept for those who come back to the same place right after: below
+# it a page costs Redis as little as the summary that would be read instead.
+KEPT_PAGE_EVENTS = 30
 # The part of position_check_interval over which checks are spread.
 CHECK_JITTER = 0.3
 
@@ -194,6 +198,7 @@ class StreamConfig:
             retry_read=RETRY_READ_INTERVAL,
             max_recent=self.max_backlog,
             max_recent_bytes=self.max_backlog_bytes,
+            keep_from=KEPT_PAGE_EVENTS,
             max_batch=self.max_backlog,
             max_batch_bytes=self.max_backlog_bytes,
         )

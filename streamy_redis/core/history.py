@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from .publication import NO_TAG, Position, named_frame
 
-__all__ = ["HistoryPage", "HistoryRequest", "HistoryRun", "StreamInfo"]
+__all__ = ["HistoryKey", "HistoryPage", "HistoryRequest", "HistoryRun", "StreamInfo"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +95,22 @@ class HistoryPage:
             return self.newest
         return Position.start(max(self.clock, self.generated[0] + 1 if self.generated else 0))
 
+    def as_of(self, summary: HistoryPage) -> HistoryPage | None:
+        """This page at the moment of a summary; None if the log has changed in between.
 
-class _RequestKey(NamedTuple):
+        Args:
+            summary: for the same start.
+        """
+        if (self.generated, self.newest, self.at_cursor) != (
+            summary.generated,
+            summary.newest,
+            summary.at_cursor,
+        ):
+            return None
+        return dataclasses.replace(self, clock=summary.clock, ttl=summary.ttl)
+
+
+class HistoryKey(NamedTuple):
     """What makes two requests the same: one read answers both."""
 
     stream_id: str
@@ -114,21 +129,29 @@ class HistoryRequest:
         limit: how many events at the most; 0 asks for the summary only.
     """
 
-    key: _RequestKey
+    key: HistoryKey
     recipients: list[object] = field(default_factory=list)
+
+    @property
+    def is_for_summary(self) -> bool:
+        return self.key.limit == 0
+
+    def summary(self) -> HistoryRequest:
+        """Asks for the summary only."""
+        return HistoryRequest(self.key._replace(limit=0))
 
     @classmethod
     def after(cls, stream_id: str, position: Position, *, limit: int) -> HistoryRequest:
         cursor = f"{position.epoch}-{position.seq}"
-        return cls(_RequestKey(stream_id, "after", cursor, 0, limit))
+        return cls(HistoryKey(stream_id, "after", cursor, 0, limit))
 
     @classmethod
     def newest(cls, stream_id: str, count: int, *, limit: int) -> HistoryRequest:
-        return cls(_RequestKey(stream_id, "newest", "", count, limit))
+        return cls(HistoryKey(stream_id, "newest", "", count, limit))
 
     @classmethod
     def whole(cls, stream_id: str, *, limit: int) -> HistoryRequest:
-        return cls(_RequestKey(stream_id, "all", "", 0, limit))
+        return cls(HistoryKey(stream_id, "all", "", 0, limit))
 
 
 @dataclass(frozen=True, slots=True)

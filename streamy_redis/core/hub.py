@@ -20,7 +20,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from .clock import ServerClock
-from .history import HistoryPage, HistoryRequest
+from .history import HistoryKey, HistoryPage, HistoryRequest
 from .publication import Position, Publication
 from .stats import StreamStats
 from .subscriber import EXPIRY_SLACK, CloseReason, Outgoing, State, Subscriber
@@ -33,6 +33,9 @@ _SUBSCRIBE_TIMEOUT = 1.5
 _JOIN_TIMEOUT = 0.5
 # Seconds for which a feed's position is good enough for a newcomer, without a look at the log.
 _FRESH = 1.0
+# Seconds for which a page is kept for others who come back to the same place, and how many are.
+_KEPT = 1.0
+_MOST_KEPT = 4
 
 
 class Commands(NamedTuple):
@@ -181,6 +184,9 @@ class Hub:
         linger: seconds that a channel stays subscribed after its last subscriber left.
         retry_read: seconds until a read that failed is tried again.
         max_recent, max_recent_bytes: what a feed remembers while somebody replays.
+        keep_from: events from which on a page is kept for a moment. Whoever asks for the same one
+            then reads a summary, which says whether it still holds: when a worker is gone, all its
+            clients come back to one place.
         max_batch, max_batch_bytes: what a feed holds for those that rest, until the next flush;
             at these bounds each has a backlog of its own again.
     """
@@ -197,6 +203,7 @@ class Hub:
         retry_read: float,
         max_recent: int,
         max_recent_bytes: int,
+        keep_from: int,
         max_batch: int,
         max_batch_bytes: int,
     ) -> None:
@@ -209,6 +216,7 @@ class Hub:
         self._retry_read = retry_read
         self._max_recent = max_recent
         self._max_recent_bytes = max_recent_bytes
+        self._keep_from = keep_from
         self._max_batch = max_batch
         self._max_batch_bytes = max_batch_bytes
         self._feeds: dict[str, _Feed] = {}
@@ -222,6 +230,8 @@ class Hub:
         self._unsubscribe: dict[str, None] = {}
         self._requests: dict[tuple[object, ...], HistoryRequest] = {}
         self._retries: list[tuple[float, int, HistoryRequest]] = []
+        # Pages that were read lately, and when; the oldest first.
+        self._kept: dict[HistoryKey, tuple[HistoryPage, float]] = {}
         self._dirty: dict[Subscriber, None] = {}
         self._deliveries: dict[_Feed, None] = {}
         self._deadlines: list[tuple[float, int, Subscriber]] = []
@@ -515,17 +525,41 @@ class Hub:
             asked_at: when it was sent to Redis: the page is no older, and may be no younger.
         """
         self._clock.read(page.clock, asked_at=asked_at, now=now)
+        if not request.is_for_summary:
+            self._keep(request.key, page, now)
         for recipient in request.recipients:
-            if isinstance(recipient, Subscriber):
-                if recipient.state is not State.CLOSED:
-                    self._receive_page(recipient, page, now, asked_at)
-            elif isinstance(recipient, _Feed):
+            if isinstance(recipient, _Feed):
                 self._receive_check(recipient, page, now, asked_at)
+            elif isinstance(recipient, Subscriber) and recipient.state is not State.CLOSED:
+                if request.is_for_summary:
+                    self._receive_summary(recipient, page, now, asked_at)
+                else:
+                    self._receive_page(recipient, page, now, asked_at)
 
     def history_failed(self, request: HistoryRequest, now: float) -> None:
         """Redis didn't answer a request: it is asked again a little later."""
         retry_at = now + self._retry_read
         heapq.heappush(self._retries, (retry_at, next(self._order), request))
+
+    def _keep(self, key: HistoryKey, page: HistoryPage, now: float) -> None:
+        self._kept.pop(key, None)
+        if sum(len(run.frames) for run in page.runs) >= self._keep_from:
+            self._kept[key] = page, now
+            if len(self._kept) > _MOST_KEPT:
+                del self._kept[next(iter(self._kept))]
+
+    def _receive_summary(
+        self, subscriber: Subscriber, summary: HistoryPage, now: float, asked_at: float
+    ) -> None:
+        """A page that was kept is the answer, if it is what the log holds now."""
+        key = subscriber.request().key
+        kept = self._kept.get(key)
+        page = kept[0].as_of(summary) if kept is not None else None
+        if page is not None:
+            self._receive_page(subscriber, page, now, asked_at)
+        else:
+            self._kept.pop(key, None)
+            self._read_anew(subscriber)
 
     def _receive_page(
         self, subscriber: Subscriber, page: HistoryPage, now: float, asked_at: float
@@ -696,11 +730,19 @@ class Hub:
         if not subscriber.is_reading:
             subscriber.is_reading = True
             subscriber.known = feed.position
-            self._ask(subscriber.request(), subscriber)
+            request = subscriber.request()
+            self._ask(request.summary() if request.key in self._kept else request, subscriber)
 
     def _read_on(self, feed: _Feed, subscriber: Subscriber) -> None:
         """The next page, once all before it is written."""
         if feed.is_subscribed and not subscriber.is_caught_up and subscriber.is_idle:
+            self._read(feed, subscriber)
+
+    def _read_anew(self, subscriber: Subscriber) -> None:
+        """Asks once more: the answer was none."""
+        subscriber.is_reading = subscriber.is_stale = False
+        feed = self._feeds[subscriber.stream_id]
+        if feed.is_subscribed:
             self._read(feed, subscriber)
 
     def _ask(self, request: HistoryRequest, recipient: object) -> None:
@@ -712,6 +754,8 @@ class Hub:
         """Keep-alives, deadlines, position checks, channels that nobody needs any more."""
         while self._deadlines and self._deadlines[0][0] <= now:
             self._look_at(heapq.heappop(self._deadlines)[2], now)
+        for key in [key for key, (_, at) in self._kept.items() if now - at >= _KEPT]:
+            del self._kept[key]
         while self._retries and self._retries[0][0] <= now:
             self._retry(heapq.heappop(self._retries)[2])
         for feed in list(self._feeds.values()):
@@ -754,10 +798,7 @@ class Hub:
         for recipient in request.recipients:
             # Asked anew, since its position or its feed's may have moved on.
             if isinstance(recipient, Subscriber) and recipient.state is not State.CLOSED:
-                recipient.is_reading = False
-                feed = self._feeds[recipient.stream_id]
-                if feed.is_subscribed:
-                    self._read(feed, recipient)
+                self._read_anew(recipient)
             elif isinstance(recipient, _Feed):
                 recipient.is_checking = False
 

@@ -10,7 +10,7 @@ import pytest
 from streamy_redis.core.event import KEEP_ALIVE, OPEN, RESET
 from streamy_redis.core.history import HistoryPage, HistoryRequest
 from streamy_redis.core.hub import Hub
-from streamy_redis.core.publication import Publication
+from streamy_redis.core.publication import Position, Publication
 from streamy_redis.core.subscriber import CloseReason, Limits, Pacing, State, Subscriber
 from tests.core.redis_model import RedisModel
 
@@ -51,6 +51,7 @@ class Process:
             retry_read=0.5,
             max_recent=4,
             max_recent_bytes=1000,
+            keep_from=3,
             max_batch=4,
             max_batch_bytes=1000,
         )
@@ -61,12 +62,12 @@ class Process:
         self.redis.advance(seconds)
         self.hub.tick(self.now)
 
-    def add(self) -> Subscriber:
+    def add(self, cursor: Position | None = None) -> Subscriber:
         subscriber = Subscriber(
             STREAM,
             Client(),
             LIMITS,
-            cursor=None,
+            cursor=cursor,
             replay=0,
             event_name=None,
             pacing=PACING,
@@ -96,7 +97,7 @@ class Process:
         for request in requests:
             page = self.redis.read(request)
             self.hub.receive_history(request, page, self.now, asked_at=self.now)
-        return len(requests)
+        return sum(not request.is_for_summary for request in requests)
 
     def send(self, count: int = 1, *, size: int = 0) -> None:
         for _ in range(count):
@@ -291,6 +292,95 @@ def test_a_newcomer_to_a_stream_that_all_others_left_gets_no_reset_for_what_was_
 
     assert f"event: {OPEN}\n".encode() in b"".join(written)
     assert f"event: {RESET}\n".encode() not in b"".join(written)
+
+
+# -- pages that are kept --------------------------------------------------------------------------
+
+
+def come_back(process: Process, cursor: Position) -> tuple[int, bytes]:
+    """How many pages were read for a client with that cursor, and what it was written."""
+    subscriber = process.add(cursor)
+    pages = process.read_log()
+    pages += process.read_log()
+    written = b"".join(process.take(subscriber))
+    assert subscriber.state is State.LIVE
+    return pages, written
+
+
+def missed(process: Process, count: int) -> Position:
+    """The cursor of somebody who has missed so many."""
+    process.rest()
+    process.send()
+    cursor = process.redis.newest
+    assert cursor is not None
+    process.send(count)
+    process.deliver()
+    return cursor
+
+
+def test_those_who_come_back_to_one_place_read_one_page(process: Process):
+    cursor = missed(process, 3)
+
+    (first, written), (second, same), (third, _) = (come_back(process, cursor) for _ in range(3))
+
+    assert (first, second, third) == (1, 0, 0)
+    assert same == written
+    assert written.count(b"\ndata: 0") == 3
+
+
+def test_a_page_is_read_anew_when_something_was_sent_since(process: Process):
+    cursor = missed(process, 3)
+    _, written = come_back(process, cursor)
+    process.send()
+    process.deliver()
+
+    pages, longer = come_back(process, cursor)
+
+    assert pages == 1
+    assert longer.startswith(written)
+    assert longer.count(b"\ndata: 0") == 4
+    assert come_back(process, cursor) == (0, longer)
+
+
+@pytest.mark.parametrize("fault", ["flush", "trim", "delete_newest", "roll_back"])
+def test_a_page_is_read_anew_when_the_history_has_changed(process: Process, fault: str):
+    cursor = missed(process, 3)
+    come_back(process, cursor)
+    arguments = {"trim": [1], "roll_back": [1]}.get(fault, [])
+    getattr(process.redis, fault)(*arguments)
+
+    subscriber = process.add(cursor)
+    assert process.read_log() == 0
+    assert process.read_log() == 1
+
+    written = b"".join(process.take(subscriber))
+    assert (f"event: {RESET}\n".encode() in written) == (fault != "roll_back")
+    assert written.count(b"\ndata: 0") == {"flush": 0, "trim": 1}.get(fault, 2)
+
+
+def test_a_short_page_is_not_kept(process: Process):
+    cursor = missed(process, 2)
+
+    assert [come_back(process, cursor)[0] for _ in range(3)] == [1, 1, 1]
+
+
+def test_a_page_is_kept_for_a_second(process: Process):
+    cursor = missed(process, 3)
+    come_back(process, cursor)
+    process.advance(0.9)
+    assert come_back(process, cursor)[0] == 0
+    process.advance(0.1)
+
+    assert come_back(process, cursor)[0] == 1
+
+
+def test_few_pages_are_kept(process: Process):
+    missed(process, 7)
+    cursors = [entry.position for entry in process.redis.log[:5]]
+    for cursor in cursors:
+        assert come_back(process, cursor)[0] == 1
+
+    assert [come_back(process, cursor)[0] for cursor in reversed(cursors)] == [0, 0, 0, 0, 1]
 
 
 # -- expiry ---------------------------------------------------------------------------------------

@@ -168,6 +168,7 @@ class World:
             retry_read=0.5,
             max_recent=2,
             max_recent_bytes=10_000,
+            keep_from=1,
             max_batch=3,
             max_batch_bytes=10_000,
         )
