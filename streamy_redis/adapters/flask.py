@@ -87,6 +87,7 @@ class StreamResponse(Response):
             return self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, [*headers, retry_after()])
         stream.wait_open()
         if stream.has_nothing_to_say:
+            stream.close()
             return self._refuse(HTTPStatus.NO_CONTENT, headers)
         taken = stream.hand_over(environ, self.status, headers, self._end)
         if taken is not None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import pytest
 from flask import Flask, Response
+from werkzeug.test import EnvironBuilder
 
 from streamy_redis import InvalidEvent, StreamConfig, StreamManager
+from streamy_redis.core.subscriber import Subscriber
+from tests.deadline import Deadline
 from tests.event_stream import events_of
 
 
@@ -64,6 +68,30 @@ def test_a_response_that_is_never_served_costs_nothing(streams: StreamManager, a
         for _ in range(5):
             limited.get_stream("room").close()
     limited.close()
+
+
+def test_a_client_that_is_told_to_stop_leaves_nothing_behind(redis_url: str, prefix: str):
+    # The hub looks at each subscriber once more when its first keep-alive would be due.
+    config = StreamConfig(prefix=prefix, keep_alive_interval=0.1)
+    with StreamManager(redis_url, config=config) as streams:
+        streams.end_stream("room")
+        end = streams.info("room").last_event_id
+        before = subscribers()
+
+        for _ in range(3):
+            response = streams.get_stream("room", last_event_id=end)
+            body, status, _ = response.get_wsgi_response(EnvironBuilder("/").get_environ())
+            body.close()
+            assert status == "204 No Content"
+
+        # The thread that reads the log still holds what it has read last.
+        Deadline(5).until(lambda: subscribers() <= before + 1, subscribers, every=0.05)
+
+
+def subscribers() -> int:
+    """How many there are in this process, those of other tests included."""
+    gc.collect()
+    return sum(isinstance(each, Subscriber) for each in gc.get_objects())
 
 
 def test_a_stream_of_the_wrong_kind_of_arguments_is_refused_in_the_view(
