@@ -271,10 +271,12 @@ class Hub:
     # Subscribers come and go
 
     def add(self, subscriber: Subscriber, now: float) -> bool:
-        """Registers a subscriber; False if there are too many. A closed hub closes it at once."""
+        """Registers a subscriber; False if there are too many.
+
+        A closed hub closes it at once, uncounted: it was never open.
+        """
         if self._stopped_at is not None:
             subscriber.close(CloseReason.SHUTDOWN)
-            self._tell_end(subscriber)
             return True
         if self.is_full and subscriber.is_response:
             return False
@@ -329,12 +331,9 @@ class Hub:
 
     def take(self, subscriber: Subscriber, now: float) -> Outgoing:
         """What the subscriber's writer has to write; see Subscriber.take."""
-        waited = subscriber.live_events
         outgoing = subscriber.take(now)
         if outgoing.frames:
             self._frames_written += len(outgoing.frames)
-            if waited > self._backlog_high_water:
-                self._backlog_high_water = waited
         elif subscriber.state is State.REPLAYING:
             self._read_on(self._feeds[subscriber.stream_id], subscriber)
         elif subscriber.may_rest:
@@ -346,7 +345,6 @@ class Hub:
 
     def _tell_end(self, subscriber: Subscriber) -> None:
         assert subscriber.closed is not None
-        self._backlog_high_water = max(self._backlog_high_water, subscriber.live_events)
         if subscriber.is_response:
             self.ended[subscriber.closed] += 1
             self._ends_to_tell.append((subscriber.stream_id, subscriber.closed))
@@ -366,6 +364,7 @@ class Hub:
         for publication in feed.batch:
             subscriber.queue(publication)
             self._dirty[subscriber] = None
+        self._note_backlog(subscriber)
 
     def _wake_all_up(self, feed: _Feed) -> None:
         for subscriber in feed.at_rest():
@@ -506,13 +505,21 @@ class Hub:
 
     def _deliver_to_backlogs(self, feed: _Feed, publication: Publication, now: float) -> None:
         overflowing = []
+        high_water = self._backlog_high_water
         for subscriber in feed.live:
             if subscriber.receive(publication):
                 self._dirty[subscriber] = None
+                if subscriber.live_events > high_water:
+                    high_water = subscriber.live_events
             else:
                 overflowing.append(subscriber)
+        self._backlog_high_water = high_water
         for subscriber in overflowing:
             self.remove(subscriber, CloseReason.OVERFLOW, now)
+
+    def _note_backlog(self, subscriber: Subscriber) -> None:
+        if subscriber.live_events > self._backlog_high_water:
+            self._backlog_high_water = subscriber.live_events
 
     # What the log says
 
@@ -638,6 +645,7 @@ class Hub:
             if not subscriber.receive(publication):
                 self.remove(subscriber, CloseReason.OVERFLOW, now)
                 break
+            self._note_backlog(subscriber)
             if publication.is_end:
                 self.remove(subscriber, CloseReason.END, now)
         return True

@@ -11,6 +11,7 @@ from streamy_redis.core.event import KEEP_ALIVE, OPEN, RESET
 from streamy_redis.core.history import HistoryPage, HistoryRequest
 from streamy_redis.core.hub import Hub
 from streamy_redis.core.publication import Position, Publication
+from streamy_redis.core.stats import StreamStats
 from streamy_redis.core.subscriber import CloseReason, Limits, Pacing, State, Subscriber
 from tests.core.redis_model import RedisModel
 
@@ -62,8 +63,8 @@ class Process:
         self.redis.advance(seconds)
         self.hub.tick(self.now)
 
-    def add(self, cursor: Position | None = None) -> Subscriber:
-        subscriber = Subscriber(
+    def new(self, cursor: Position | None = None) -> Subscriber:
+        return Subscriber(
             STREAM,
             Client(),
             LIMITS,
@@ -73,6 +74,9 @@ class Process:
             pacing=PACING,
             now=self.now,
         )
+
+    def add(self, cursor: Position | None = None) -> Subscriber:
+        subscriber = self.new(cursor)
         assert self.hub.add(subscriber, self.now)
         if STREAM in self.hub.commands_to_send().subscribe:
             self.redis.is_subscribed = True
@@ -431,6 +435,28 @@ def test_the_end_of_each_response_is_told_and_counted_once(process: Process):
     assert process.hub.ends_to_tell() == []
 
 
+def test_who_comes_after_the_close_was_never_open_and_ends_uncounted(process: Process):
+    process.hub.close(process.now)
+
+    late = process.new()
+
+    assert process.hub.add(late, process.now)
+    assert late.closed is CloseReason.SHUTDOWN
+    assert process.hub.stats() == StreamStats()
+    assert process.hub.ends_to_tell() == []
+
+
+def test_who_is_told_that_the_end_is_seen_was_open_and_ended(process: Process):
+    process.redis.send(is_end=True)
+
+    seen = process.add(process.redis.newest)
+    process.read_log()
+
+    assert seen.start is None, "it is answered 204"
+    assert process.hub.ends_to_tell() == [(STREAM, CloseReason.END)]
+    assert process.hub.stats().ended == {**StreamStats().ended, "end": 1}
+
+
 # -- stats ----------------------------------------------------------------------------------------
 
 
@@ -459,14 +485,51 @@ def test_what_is_taken_counts_when_it_is_taken(process: Process):
     assert process.hub.stats().frames_written == before + len(frames)
 
 
-def test_a_backlog_that_was_never_taken_is_a_high_water(process: Process):
+def test_a_backlog_is_a_high_water_while_it_waits(process: Process):
     busy = process.add()
     process.read_log()
     process.take(busy)
 
     process.send(3)
-    process.hub.remove(busy, CloseReason.DISCONNECT, process.now)
+    assert process.hub.stats().backlog_high_water == 3
+    process.take(busy)
+    process.send(2)
 
+    assert process.hub.stats().backlog_high_water == 3
+
+
+def test_what_waits_for_a_client_that_is_stuck_in_one_write_is_a_high_water(process: Process):
+    stuck, quick = process.rest(), process.rest()
+    client_of(stuck).is_blocked = True
+
+    for _ in range(4):
+        process.send()
+        process.deliver()
+
+    assert client_of(quick).written, "it takes each at once"
+    assert process.hub.stats().backlog_high_water == 3
+
+
+def test_a_batch_that_can_not_wait_for_the_next_flush_is_a_high_water(process: Process):
+    process.rest()
+
+    process.send(LIMITS.max_backlog)
+
+    assert process.hub.stats().backlog_high_water == LIMITS.max_backlog
+
+
+def test_what_was_heard_while_a_page_was_read_is_a_high_water(process: Process):
+    process.rest()
+    process.send()
+    process.deliver()
+    late = process.add(process.redis.newest)
+    requests = process.hub.requests_to_send()
+    pages = [process.redis.read(request) for request in requests]
+    process.send(3)
+    for request, page in zip(requests, pages, strict=True):
+        process.hub.receive_history(request, page, process.now, asked_at=process.now)
+
+    assert late.live_events == 3
     assert process.hub.stats().backlog_high_water == 3
 
 
