@@ -100,6 +100,11 @@ class _Metrics:
         self._reconnects = Counter(
             "streamy_redis_reconnects", "Pub/Sub connections made anew.", registry=registry
         )
+        self._refused = Counter(
+            "streamy_redis_responses_refused",
+            "Requests answered 503, since max_subscribers responses were open.",
+            registry=registry,
+        )
         self._ended = Counter(
             "streamy_redis_responses_ended",
             "Responses that have ended, by reason.",
@@ -139,6 +144,7 @@ class _Metrics:
         self._frames.inc(stats.frames_written - shown.frames_written)
         self._resets.inc(stats.resets - shown.resets)
         self._reconnects.inc(stats.reconnects - shown.reconnects)
+        self._refused.inc(stats.refused - shown.refused)
         for reason, count in stats.ended.items():
             self._ended.labels(reason).inc(count - shown.ended[reason])
 

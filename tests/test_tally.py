@@ -38,12 +38,14 @@ def tally() -> Tally:
 
 
 def test_listeners_add_up_and_the_highest_water_stays(tally: Tally):
-    first = Counting(frames_written=1, backlog_high_water=7, subscribers=2)
-    second = Counting(frames_written=2, backlog_high_water=3, subscribers=4)
+    first = Counting(frames_written=1, backlog_high_water=7, subscribers=2, refused=1)
+    second = Counting(frames_written=2, backlog_high_water=3, subscribers=4, refused=5)
     for listener in (first, second, first):
         tally.add(listener.stats)
 
-    assert tally.stats() == StreamStats(frames_written=3, backlog_high_water=7, subscribers=6)
+    assert tally.stats() == StreamStats(
+        frames_written=3, backlog_high_water=7, subscribers=6, refused=6
+    )
 
 
 def test_of_one_that_is_settled_the_counts_stay_and_nothing_is_open(tally: Tally):

@@ -247,6 +247,7 @@ class Hub:
         self._backlog_high_water = 0
         self._resets = 0
         self._connections = 0
+        self._refused = 0
 
     def __len__(self) -> int:
         """How many responses are open."""
@@ -265,6 +266,7 @@ class Hub:
             backlog_high_water=self._backlog_high_water,
             resets=self._resets,
             reconnects=max(0, self._connections - 1),
+            refused=self._refused,
             ended={reason.value: self.ended[reason] for reason in CloseReason},
         )
 
@@ -279,6 +281,7 @@ class Hub:
             subscriber.close(CloseReason.SHUTDOWN)
             return True
         if self.is_full and subscriber.is_response:
+            self._refused += 1
             return False
         feed = self._feeds.get(subscriber.stream_id)
         if feed is None:

@@ -27,6 +27,7 @@ class StreamStats:
             them; at ``max_backlog`` its response ends.
         resets: ``stream-reset`` events, one for each subscriber that got one.
         reconnects: how often the Pub/Sub connection was made anew.
+        refused: requests answered 503, since ``max_subscribers`` responses were open.
         ended: responses that have ended, by reason: ``disconnect``, ``end``, ``overflow``,
             ``timeout``, ``lifetime``, ``shutdown``.
     """
@@ -37,6 +38,7 @@ class StreamStats:
     backlog_high_water: int = 0
     resets: int = 0
     reconnects: int = 0
+    refused: int = 0
     ended: Mapping[str, int] = field(default_factory=_no_ends)
 
     def __add__(self, other: StreamStats) -> StreamStats:
@@ -48,5 +50,6 @@ class StreamStats:
             backlog_high_water=max(self.backlog_high_water, other.backlog_high_water),
             resets=self.resets + other.resets,
             reconnects=self.reconnects + other.reconnects,
+            refused=self.refused + other.refused,
             ended={reason: count + other.ended[reason] for reason, count in self.ended.items()},
         )

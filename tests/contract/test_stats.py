@@ -252,6 +252,17 @@ def test_a_connection_made_anew_is_a_reconnect(shell: Shell, streams: Any, store
     reader.wait_for(1)
 
 
+def test_who_is_one_too_many_is_refused_and_nothing_else(shell: Shell, respond: Open):
+    streams = shell.manager(max_subscribers=1)
+    respond(streams, "room")
+
+    statuses = [respond(streams, "room").status for _ in range(3)]
+
+    assert statuses == [503] * 3
+    stats = streams.stats()
+    assert (stats.refused, stats.subscribers, stats.ended) == (3, 1, ended())
+
+
 def test_who_has_seen_the_end_is_a_response_that_it_ended(streams: Any, respond: Open):
     streams.send_event("room", "a")
     streams.end_stream("room")

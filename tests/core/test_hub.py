@@ -39,11 +39,11 @@ class Client:
 class Process:
     """One hub, subscribed, and the Redis that it hears."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, max_subscribers: int | None = None) -> None:
         self.redis = RedisModel()
         self.now = 0.0
         self.hub = Hub(
-            max_subscribers=None,
+            max_subscribers=max_subscribers,
             history_ttl=3600.0,
             cursor_ttl=600.0,
             check_interval=10.0,
@@ -531,6 +531,17 @@ def test_what_was_heard_while_a_page_was_read_is_a_high_water(process: Process):
 
     assert late.live_events == 3
     assert process.hub.stats().backlog_high_water == 3
+
+
+def test_those_that_there_was_no_room_for_are_refused():
+    process = Process(max_subscribers=1)
+    process.add()
+
+    for _ in range(2):
+        assert not process.hub.add(process.new(), process.now)
+
+    stats = process.hub.stats()
+    assert (stats.subscribers, stats.refused, stats.ended) == (1, 2, StreamStats().ended)
 
 
 # -- when events were sent ------------------------------------------------------------------------

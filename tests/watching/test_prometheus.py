@@ -17,6 +17,7 @@ import psutil
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.parser import text_string_to_metric_families
+from werkzeug.test import EnvironBuilder
 
 from streamy_redis import AsyncStreamManager, StreamConfig, StreamManager
 from streamy_redis.prometheus import observe
@@ -211,6 +212,20 @@ def test_managers_on_one_registry_add_up(redis_url: str, prefix: str, loop_threa
     assert figure("streamy_redis_frames_written_total") == 8
     for reader in readers:
         reader.join()
+
+
+def test_refusals_are_a_counter_of_their_own(redis_url: str, prefix: str):
+    registry = CollectorRegistry()
+    config = StreamConfig(prefix=prefix, max_subscribers=1)
+    with StreamManager(redis_url, config=config) as streams:
+        observe(streams, registry)
+        environ = EnvironBuilder("/").get_environ()
+        answers = [streams.get_stream("room").get_wsgi_response(environ) for _ in range(3)]
+        assert [status[:3] for _, status, _ in answers] == ["200", "503", "503"]
+        for body, _, _ in answers:
+            body.close()
+
+    assert registry.get_sample_value("streamy_redis_responses_refused_total") == 2
 
 
 @pytest.mark.parametrize("manager", [None, "redis://", StreamManager])
