@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 import operator
 import os
 import threading
@@ -15,11 +16,16 @@ from .core.stats import StreamStats
 
 __all__ = ["Follower", "Tally"]
 
+_log = logging.getLogger("streamy_redis.tally")
+
 Stats = Callable[[], StreamStats]
 
 
 class Follower(Protocol):
-    """Somebody who shows the figures elsewhere. Called by any thread, which must not wait."""
+    """Somebody who shows the figures elsewhere.
+
+    Called by any thread, which must not wait. What it raises is logged once, and it is called on.
+    """
 
     def update(self) -> None:
         """The figures may have changed: a few times a second while there is a listener."""
@@ -33,6 +39,8 @@ class Tally:
 
     def __init__(self) -> None:
         self._followers: list[Follower] = []
+        # Those that have raised.
+        self._failing: set[Follower] = set()
         # By process id.
         self._figures: dict[int, _Figures] = {}
 
@@ -64,16 +72,27 @@ class Tally:
 
     def update(self) -> None:
         for follower in self._followers:
-            follower.update()
+            try:
+                follower.update()
+            except Exception:
+                self._log_failure(follower)
 
     def written(self, sent: Sequence[float]) -> None:
         """Events were written now that were sent at these times of time.monotonic()."""
-        if self._followers:
-            now = time.monotonic()
-            for at in sent:
-                for follower in self._followers:
+        now = time.monotonic()
+        for follower in self._followers:
+            try:
+                for at in sent:
                     # Two clocks never agree quite.
                     follower.written(max(0.0, now - at))
+            except Exception:
+                self._log_failure(follower)
+
+    def _log_failure(self, follower: Follower) -> None:
+        # Whoever calls delivers events, or keeps time.
+        if follower not in self._failing:
+            self._failing.add(follower)
+            _log.exception("metrics could not be kept up to date; it is tried again, and not logged again")
 
 
 class _Figures:

@@ -22,6 +22,16 @@ class Follower:
         self.delays.append(delay)
 
 
+class Broken(Follower):
+    def update(self) -> None:
+        super().update()
+        raise OSError("disk full")
+
+    def written(self, delay: float) -> None:
+        super().written(delay)
+        raise OSError("disk full")
+
+
 class Counting:
     """A listener, as far as a tally knows one."""
 
@@ -86,3 +96,22 @@ def test_followers_hear_of_updates_and_of_delays_that_are_never_negative(tally: 
     assert follower.updates == 1
     assert follower.delays[0] == 0.0
     assert follower.delays[1] > 0.0
+
+
+def test_a_follower_that_fails_is_told_of_once_and_harms_nobody(
+    tally: Tally, caplog: pytest.LogCaptureFixture
+):
+    broken, follower = Broken(), Follower()
+    tally.follow(broken)
+    tally.follow(follower)
+
+    for _ in range(3):
+        tally.update()
+        tally.written([0.0])
+
+    for each in (broken, follower):
+        assert (each.updates, len(each.delays)) == (3, 3), "it is still told"
+    [record] = caplog.records
+    assert (record.name, record.levelname) == ("streamy_redis.tally", "ERROR")
+    assert record.exc_info is not None
+    assert str(record.exc_info[1]) == "disk full"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -14,6 +15,7 @@ from werkzeug.test import EnvironBuilder
 
 from streamy_redis import AsyncStreamManager, StreamConfig, StreamStats
 from tests.deadline import Deadline
+from tests.stamps import keys
 
 from .conftest import GEVENT, Shell
 
@@ -318,6 +320,38 @@ def test_any_thread_may_ask_while_everything_changes(shell: Shell, streams: Any)
     written = [stats.frames_written for stats in seen]
     assert written == sorted(written)
     assert streams.stats().frames_written == 100
+
+
+class Broken:
+    """A follower, as metrics are whose disk is full."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def update(self) -> None:
+        self.calls.append("update")
+        raise OSError("disk full")
+
+    def written(self, delay: float) -> None:
+        self.calls.append("written")
+        raise OSError("disk full")
+
+
+def test_a_follower_that_fails_holds_up_nobody(
+    shell: Shell, streams: Any, caplog: pytest.LogCaptureFixture
+):
+    broken = Broken()
+    streams.wrapped._tally.follow(broken)
+    reader = shell.reader(streams, "room")
+
+    for n, key in enumerate(itertools.islice(keys(are_stamped=True), 5), 1):
+        streams.send_event("room", "x", idempotency_key=key)
+        reader.wait_for(n)
+    Deadline(10).until(lambda: {"update", "written"} <= set(broken.calls), lambda: broken.calls)
+
+    assert streams.stats().reconnects == 0
+    streams.close()
+    assert [record.name for record in caplog.records] == ["streamy_redis.tally"]
 
 
 @pytest.mark.skipif(GEVENT, reason="asyncio under gevent is nobody's case")
