@@ -113,8 +113,8 @@ class _Metrics:
         )
         self._delays = Histogram(
             "streamy_redis_send_to_write_seconds",
-            "From when Redis stored an event to when this process has written it to its "
-            "subscribers; of one event in sixteen.",
+            "From when Redis stored an event to when this process has written it to all "
+            "subscribers without a backlog; of one event in sixteen.",
             registry=registry,
             buckets=_BUCKETS,
         )

@@ -31,7 +31,10 @@ class Follower(Protocol):
         """The figures may have changed: a few times a second while there is a listener."""
 
     def written(self, delay: float) -> None:
-        """An event was written, so many seconds after it was sent. Only some events say when."""
+        """An event was written, so many seconds after it was sent. Only some events say when.
+
+        To all that had no backlog: the others take it when they have taken what came before.
+        """
 
 
 class Tally:
@@ -92,7 +95,9 @@ class Tally:
         # Whoever calls delivers events, or keeps time.
         if follower not in self._failing:
             self._failing.add(follower)
-            _log.exception("metrics could not be kept up to date; it is tried again, and not logged again")
+            _log.exception(
+                "metrics could not be kept up to date; it is tried again, and not logged again"
+            )
 
 
 class _Figures:
