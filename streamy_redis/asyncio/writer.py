@@ -172,8 +172,7 @@ class ResponseWriter:
         self._on_end = _nothing
 
     async def aclose(self) -> None:
-        """What is under way is given up."""
-        self.stop()
+        """After stop(): what is under way is given up."""
         with anyio.CancelScope(shield=True):
             # The task takes up in its next turn what has just begun.
             await asyncio.sleep(0)
