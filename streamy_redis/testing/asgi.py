@@ -20,6 +20,7 @@ __all__ = [
     "Request",
     "StarletteClient",
     "app_of",
+    "async_scope_of",
     "scope_of",
 ]
 
@@ -39,6 +40,7 @@ class StarletteClient(Protocol):
 
     app: Any
     app_state: dict[str, Any]
+    auth: Any
     portal: BlockingPortal | None
 
     def build_request(self, method: str, url: str, *, headers: Any) -> Any: ...
@@ -47,6 +49,8 @@ class StarletteClient(Protocol):
 @runtime_checkable
 class AsyncClient(Protocol):
     """httpx.AsyncClient around an app: ``AsyncClient(transport=ASGITransport(app=app))``."""
+
+    auth: Any
 
     def build_request(self, method: str, url: str, *, headers: Any) -> Any: ...
     async def aclose(self) -> None: ...
@@ -58,8 +62,7 @@ def app_of(client: AsyncClient) -> App:
     Raises:
         TypeError: it is made for the network.
     """
-    # httpx has no public name for the way that its requests go.
-    app: App | None = getattr(getattr(client, "_transport", None), "app", None)
+    app: App | None = getattr(_transport_of(client), "app", None)
     if app is None:
         raise TypeError(
             "open_stream() needs an app to talk to: httpx.AsyncClient(transport="
@@ -68,12 +71,29 @@ def app_of(client: AsyncClient) -> App:
     return app
 
 
-def scope_of(
-    client: StarletteClient | AsyncClient, path: str, headers: Mapping[str, str]
-) -> Message:
-    """The request that the client would make, with its cookies and headers."""
+def scope_of(client: StarletteClient, path: str, headers: Mapping[str, str]) -> Message:
+    """The request that the client would make: with its cookies, headers, auth and address.
+
+    Of an auth that asks the app before it knows what to send, what it asks first.
+    """
     request = client.build_request("GET", path, headers=dict(headers))
+    if client.auth is not None:
+        request = next(client.auth.sync_auth_flow(request))
+    return _scope(client, request)
+
+
+async def async_scope_of(client: AsyncClient, path: str, headers: Mapping[str, str]) -> Message:
+    """The same of an httpx.AsyncClient."""
+    request = client.build_request("GET", path, headers=dict(headers))
+    if client.auth is not None:
+        async with contextlib.aclosing(client.auth.async_auth_flow(request)) as flow:
+            request = await anext(flow)
+    return _scope(client, request)
+
+
+def _scope(client: StarletteClient | AsyncClient, request: Any) -> Message:
     url = request.url
+    transport = _transport_of(client)
     return {
         "type": "http",
         "asgi": {"version": "3.0"},
@@ -83,13 +103,18 @@ def scope_of(
         "path": url.path,
         "raw_path": url.raw_path.partition(b"?")[0],
         "query_string": url.query,
-        "root_path": "",
+        "root_path": getattr(transport, "root_path", ""),
         "headers": [(name.lower(), value) for name, value in request.headers.raw],
-        "client": ("testclient", 50000),
+        "client": getattr(transport, "client", ("testclient", 50000)),
         "server": (url.host, url.port),
         "extensions": {},
         "state": dict(getattr(client, "app_state", {})),
     }
+
+
+def _transport_of(client: StarletteClient | AsyncClient) -> Any:
+    # httpx has no public name for the way that its requests go.
+    return getattr(client, "_transport", None)
 
 
 class Request:

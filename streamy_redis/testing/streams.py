@@ -17,6 +17,7 @@ from .asgi import (
     Request,
     StarletteClient,
     app_of,
+    async_scope_of,
     scope_of,
 )
 from .parser import StreamEvent
@@ -65,9 +66,10 @@ def open_stream(
             client.post("/jobs/1")
             assert [event.data for event in stream.collect(2)] == ["begun", "done"]
 
-    The app runs in this process, behind the client's cookies and headers, on a thread or in the
-    event loop of the client. Nothing here waits longer than ``timeout`` seconds, whatever the app
-    does; leaving the block tells it that its client has gone.
+    The app runs in this process, on a thread or in the event loop of the client. It gets the
+    request that the client would make, with its cookies, headers, auth and address. Nothing here
+    waits longer than ``timeout`` seconds, whatever the app does. Leaving the block, ``close`` and
+    ``reconnect`` tell it that its client has gone.
 
     Args:
         client: ``app.test_client()`` of Flask, ``TestClient(app)`` of Starlette or FastAPI, or an
@@ -349,7 +351,7 @@ class AsyncEventStream(_Page):
         await self._open()
 
     async def _open(self) -> None:
-        scope = scope_of(self._client, self._path, self._request_headers())
+        scope = await async_scope_of(self._client, self._path, self._request_headers())
         self._connection = AsyncConnection(Request(self._app, scope, self._inbox))
         try:
             if not await self._inbox.wait(self._has_begun, self._timeout):

@@ -11,7 +11,7 @@ import flask
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from streamy_redis import AsyncStreamManager, RedisUnavailable, StreamManager
@@ -19,6 +19,8 @@ from streamy_redis import AsyncStreamManager, RedisUnavailable, StreamManager
 __all__ = ["FOREIGN", "Hooks", "flask_app", "starlette_app"]
 
 EVENT_STREAM = "text/event-stream"
+# Of the headers, what /whoami says.
+SHOWN = ("authorization", "cookie", "host", "user-agent", "x-tenant")
 # Of another library: with CR, CRLF and a byte order mark, without stream-open and stream-end.
 FOREIGN = b"\xef\xbb\xbfretry: 5\rid: 7\rdata: a\r\rdata: b\r\ndata:\r\n\r\n:c\n\ndata: cut"
 
@@ -67,6 +69,16 @@ def flask_app(streams: StreamManager, hooks: Hooks) -> flask.Flask:
         if flask.session.get("user") != "ada" or flask.request.headers.get("X-Token") != "t":
             flask.abort(403)
         return streams.get_stream("private")
+
+    @app.get("/whoami")
+    def whoami() -> dict[str, object]:
+        request = flask.request
+        return {
+            "client": request.remote_addr,
+            "root": request.root_path,
+            "scheme": request.scheme,
+            **{name: request.headers.get(name) for name in SHOWN},
+        }
 
     @app.get("/foreign")
     def foreign() -> flask.Response:
@@ -137,6 +149,15 @@ def starlette_app(streams: AsyncStreamManager, hooks: Hooks) -> Starlette:
             return PlainTextResponse("no", 403)
         return streams.get_stream("private")
 
+    async def whoami(request: Request) -> Response:
+        said = {
+            "client": list(request.scope["client"]),
+            "root": request.scope["root_path"],
+            "scheme": request.url.scheme,
+            **{name: request.headers.get(name) for name in SHOWN},
+        }
+        return JSONResponse(said)
+
     async def foreign(request: Request) -> Response:
         async def body() -> AsyncIterator[bytes]:
             for b in FOREIGN:
@@ -182,6 +203,7 @@ def starlette_app(streams: AsyncStreamManager, hooks: Hooks) -> Starlette:
             Route("/streams/{stream_id}/end", end, methods=["POST"]),
             Route("/login", log_in, methods=["POST"]),
             Route("/private", private),
+            Route("/whoami", whoami),
             Route("/foreign", foreign),
             Route("/page", page),
             Route("/broken", broken),

@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import flask
 import httpx
 import pytest
+from flask.testing import FlaskClient
 
 from streamy_redis import AsyncStreamManager, StreamConfig, StreamManager
 from streamy_redis.testing import MissingEvents, RedisServer, open_stream
 from tests.deadline import Deadline
 
 from .apps import Hooks, flask_app, starlette_app
+
+with warnings.catch_warnings():
+    # Newer ones would rather have httpx2 than httpx.
+    warnings.simplefilter("ignore")
+    from starlette.testclient import TestClient
+
+# ada, secret
+BASIC = "Basic YWRhOnNlY3JldA=="
+
+
+class Token(httpx.Auth):
+    """For coroutines only: it may have to wait for its lock."""
+
+    async def async_auth_flow(self, request):
+        request.headers["Authorization"] = "Bearer t"
+        yield request
 
 
 @pytest.fixture
@@ -37,6 +57,77 @@ def test_a_flask_client_that_keeps_contexts_keeps_those_of_its_own_requests(app:
 
     assert done.count("/login") == 2  # one by the client
     assert done.count("/streams/room") == 3
+
+
+def test_a_flask_client_is_who_it_is_in_its_other_requests(app: flask.Flask):
+    class Client(FlaskClient):
+        """With a header of its own, as Flask's documentation shows."""
+
+        def open(self, *args, **kwargs):
+            headers = {"Authorization": "Bearer t", **kwargs.pop("headers", {})}
+            return super().open(*args, headers=headers, **kwargs)
+
+    app.test_client_class = Client
+    app.config.update(APPLICATION_ROOT="/root", PREFERRED_URL_SCHEME="https", SERVER_NAME="test")
+    client = app.test_client()
+    client.environ_base.update(REMOTE_ADDR="10.1.2.3", HTTP_X_TENANT="acme")
+    client.set_cookie("user", "ada", domain="test")
+
+    with open_stream(client, "/whoami") as stream:
+        said = json.loads(stream.text)
+
+    assert said == client.get("/whoami").json
+    assert {"10.1.2.3", "acme", "user=ada", "Bearer t", "https", "/root"} <= set(said.values())
+
+
+def test_a_starlette_client_is_who_it_is_in_its_other_requests(server: RedisServer):
+    client = TestClient(
+        starlette_app(AsyncStreamManager(server.url), Hooks()),
+        base_url="https://test",
+        root_path="/root",
+        client=("10.1.2.3", 5),
+        headers={"X-Tenant": "acme"},
+        cookies={"user": "ada"},
+    )
+    client.auth = ("ada", "secret")
+
+    with open_stream(client, "/whoami") as stream:
+        said = json.loads(stream.text)
+
+    assert said == client.get("/whoami").json()
+    assert {"acme", "user=ada", BASIC, "https", "/root"} <= {*map(str, said.values())}
+    assert said["client"] == ["10.1.2.3", 5]
+
+
+@pytest.mark.parametrize("auth", [("ada", "secret"), httpx.BasicAuth("ada", "secret"), Token()])
+def test_an_httpx_client_is_who_it_is_in_its_other_requests(server: RedisServer, auth: Any):
+    app = starlette_app(AsyncStreamManager(server.url), Hooks())
+    transport = httpx.ASGITransport(app=app, root_path="/root", client=("10.1.2.3", 5))
+    client = httpx.AsyncClient(
+        transport=transport,
+        base_url="https://test",
+        auth=auth,
+        headers={"X-Tenant": "acme"},
+        cookies={"user": "ada"},
+    )
+
+    async def ask() -> tuple[Any, Any]:
+        async with client, open_stream(client, "/whoami") as stream:
+            return json.loads(stream.text), (await client.get("/whoami")).json()
+
+    said, expected = asyncio.run(ask())
+
+    assert said == expected
+    assert said["authorization"] in (BASIC, "Bearer t")
+    assert (said["client"], said["root"]) == (["10.1.2.3", 5], "/root")
+
+
+def test_headers_of_the_request_win_over_those_of_the_client(server: RedisServer):
+    client = TestClient(starlette_app(AsyncStreamManager(server.url), Hooks()))
+    client.headers["X-Tenant"] = "acme"
+
+    with open_stream(client, "/whoami", headers={"X-Tenant": "mine"}) as stream:
+        assert json.loads(stream.text)["x-tenant"] == "mine"
 
 
 def test_a_generator_around_a_flask_stream_is_left_at_its_next_piece(app: flask.Flask):
