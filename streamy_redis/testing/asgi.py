@@ -199,12 +199,21 @@ class AsgiConnection:
     def _run(self) -> None:
         try:
             if self._portal is not None:
-                self._portal.call(self._request.serve)
+                self._portal.call(self._serve_in, self._portal)
             else:
                 asyncio.run(self._request.serve())
         except BaseException as exc:
             # Raised in the test's thread.
             self._receiver.finish(exc)
+
+    async def _serve_in(self, portal: BlockingPortal) -> None:
+        """Until the client's block is left as well, which would wait for it for ever."""
+        stopped = asyncio.ensure_future(portal.sleep_until_stopped())
+        stopped.add_done_callback(lambda _: self._request.leave())
+        try:
+            await self._request.serve()
+        finally:
+            stopped.cancel()
 
 
 class AsyncConnection:

@@ -69,14 +69,29 @@ class WsgiConnection:
         # From the app's answer until somebody closes it.
         self._body: Iterable[bytes] | None = None
         self._closing = threading.Lock()
+        # What closing it raised, until that is told.
+        self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="streamy-redis-testing", daemon=True)
         self._thread.start()
 
     def leave(self) -> None:
         """The client goes. Repeating it is harmless."""
         self._is_left = True
-        self._close_body()
+        # Not the test's: an app may do at the end what takes long.
+        closing = threading.Thread(target=self._close, name="streamy-redis-testing", daemon=True)
+        closing.start()
+        closing.join(LEAVE_TIMEOUT)
         self._thread.join(LEAVE_TIMEOUT)
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def _close(self) -> None:
+        try:
+            self._close_body()
+        except Exception as exc:
+            # Raised in the test's thread.
+            self._error = exc
 
     def _run(self) -> None:
         error = None

@@ -80,6 +80,22 @@ def flask_app(streams: StreamManager, hooks: Hooks) -> flask.Flask:
             **{name: request.headers.get(name) for name in SHOWN},
         }
 
+    @app.get("/slow-to-close")
+    def slow_to_close() -> flask.Response:
+        response = streams.get_stream("slow-to-close")
+        response.call_on_close(lambda: hooks.release.wait(30))
+        response.call_on_close(hooks.close)
+        return response
+
+    @app.get("/fails-to-close")
+    def fails_to_close() -> flask.Response:
+        def fail() -> None:
+            raise ZeroDivisionError("at the end")
+
+        response = streams.get_stream("fails-to-close")
+        response.call_on_close(fail)
+        return response
+
     @app.get("/foreign")
     def foreign() -> flask.Response:
         return flask.Response([bytes([b]) for b in FOREIGN], content_type=EVENT_STREAM)
@@ -118,7 +134,9 @@ def flask_app(streams: StreamManager, hooks: Hooks) -> flask.Flask:
     return app
 
 
-def starlette_app(streams: AsyncStreamManager, hooks: Hooks) -> Starlette:
+def starlette_app(
+    streams: AsyncStreamManager, hooks: Hooks, *, has_lifespan: bool = True
+) -> Starlette:
     async def stream(request: Request) -> Response:
         replay = request.query_params.get("replay", 0)
         response = streams.get_stream(
@@ -212,5 +230,5 @@ def starlette_app(streams: AsyncStreamManager, hooks: Hooks) -> Starlette:
             Route("/stuck", stuck),
             Route("/blocked", blocked),
         ],
-        lifespan=streams.lifespan,
+        lifespan=streams.lifespan if has_lifespan else None,
     )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import flask
@@ -128,6 +130,82 @@ def test_headers_of_the_request_win_over_those_of_the_client(server: RedisServer
 
     with open_stream(client, "/whoami", headers={"X-Tenant": "mine"}) as stream:
         assert json.loads(stream.text)["x-tenant"] == "mine"
+
+
+# -- left while a stream is open ------------------------------------------------------------------
+
+
+def in_time(work: Callable[[], None], seconds: float = 10) -> None:
+    """Does it on a thread, which may hang."""
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as exc:
+            errors.append(exc)
+
+    thread = threading.Thread(target=run, name="in time", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    assert not thread.is_alive(), f"it hangs for {seconds} s"
+    if errors:
+        raise errors[0]
+
+
+@pytest.mark.parametrize("has_lifespan", [True, False])
+def test_a_starlette_client_that_is_left_first_ends_its_streams(
+    server: RedisServer, prefix: str, has_lifespan: bool
+):
+    streams = AsyncStreamManager(server.url, config=StreamConfig(prefix=prefix))
+    app = starlette_app(streams, Hooks(), has_lifespan=has_lifespan)
+    seen: list[str] = []
+
+    def work() -> None:
+        with ExitStack() as left_last:
+            with TestClient(app) as client:
+                stream = left_last.enter_context(open_stream(client, "/streams/room"))
+                client.post("/streams/room", content="x")
+                Deadline(5).until(lambda: stream._response.uncollected, "it comes")
+            assert stream.is_over
+            seen.extend(event.data for event in stream.collect(1))
+
+    in_time(work)
+    assert seen == ["x"]
+
+
+def test_a_starlette_client_that_is_left_first_ends_streams_of_others(server: RedisServer):
+    def work() -> None:
+        app = starlette_app(AsyncStreamManager(server.url), Hooks())
+        with ExitStack() as left_last, TestClient(app) as client:
+            left_last.enter_context(open_stream(client, "/silent", wait_open=False))
+
+    in_time(work)
+
+
+def test_what_a_flask_app_does_at_the_end_holds_up_nobody(server: RedisServer, prefix: str):
+    hooks = Hooks()
+    with StreamManager(server.url, config=StreamConfig(prefix=prefix)) as streams:
+        client = flask_app(streams, hooks).test_client()
+
+        def work() -> None:
+            with open_stream(client, "/slow-to-close") as stream:
+                assert stream.status == 200
+
+        in_time(work)
+        assert hooks.closed == 0
+        hooks.release.set()
+        Deadline(5).until(lambda: hooks.closed == 1, "it is done")
+
+
+def test_what_a_flask_app_raises_at_the_end_is_raised_in_the_test(app: flask.Flask):
+    client = app.test_client()
+    with (
+        pytest.raises(ZeroDivisionError, match="at the end"),
+        open_stream(client, "/fails-to-close") as stream,
+    ):
+        assert stream.status == 200
+    assert stream.is_over
 
 
 def test_a_generator_around_a_flask_stream_is_left_at_its_next_piece(app: flask.Flask):
