@@ -99,4 +99,4 @@ def test_alerts_ask_for_metrics_that_there_are(registry: CollectorRegistry):
     asked = set(re.findall(r"streamy_redis_\w+", (EXAMPLES / "alerts.yml").read_text()))
 
     assert {name.removesuffix("_bucket") for name in asked} <= names(registry)
-    assert len(asked) == 3
+    assert len(asked) == 4
