@@ -69,8 +69,8 @@ def open_stream(
     The app runs in this process, on a thread or in the event loop of the client. It gets the
     request that the client would make, with its cookies, headers, auth and address. Nothing here
     waits longer than ``timeout`` seconds, whatever the app does. Leaving the block, ``close`` and
-    ``reconnect`` tell it that its client has gone; one that doesn't notice at once is given 3 s,
-    and is left alone then. A TestClient that is left first ends its streams.
+    ``reconnect`` tell it that its client has gone; one that doesn't notice at once is given up to
+    3 s. A TestClient that is left first ends its streams.
 
     Args:
         client: ``app.test_client()`` of Flask, ``TestClient(app)`` of Starlette or FastAPI, or an
