@@ -45,6 +45,7 @@ class RedisModel:
     follows: dict[str, str] = field(default_factory=dict)
     _sent_last: str = ""
     _has_ended_a_life: bool = False
+    _was_rolled_back: bool = False
     _tags: int = 0
 
     def advance(self, seconds: float) -> None:
@@ -131,13 +132,15 @@ class RedisModel:
     def _forget(self) -> None:
         # Who stands before a first event, as everybody does after an expiry or where nothing can
         # follow what is there, can't know of one that was deleted at once: the exception that
-        # the design documents.
-        if self._has_ended_a_life:
+        # the design documents. And where entries are gone that took the places of others, nobody
+        # has a tag left that would tell.
+        if self._has_ended_a_life or self._was_rolled_back:
             self._sent_last = UNKNOWN
         self._has_ended_a_life = True
 
     def roll_back(self, count: int) -> None:
         """A failover to a replica that lagged."""
+        self._was_rolled_back = True
         self.log = self.log[: max(0, len(self.log) - count)]
         self.generated = self.log[-1].position[:2] if self.log else None
         # What was sent only to the old master has left no trace that anybody could find.
