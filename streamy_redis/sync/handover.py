@@ -9,12 +9,14 @@ clients that leave, and for room where a write would have blocked.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import selectors
 import socket
 import ssl
 import struct
+import time
 from collections.abc import Callable, Iterable, Mapping
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
@@ -50,9 +52,14 @@ def response_head(status: str, headers: Iterable[tuple[str, str]]) -> bytes:
         status: code and phrase.
         headers: as WSGI has them; Date and Connection are added.
     """
-    fields = [*headers, ("Date", formatdate(usegmt=True)), ("Connection", "close")]
+    fields = [*headers, ("Date", _date(int(time.time()))), ("Connection", "close")]
     lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in fields), "", ""]
     return "\r\n".join(lines).encode("latin-1")
+
+
+@functools.lru_cache(maxsize=1)
+def _date(seconds: int) -> str:
+    return formatdate(seconds, usegmt=True)
 
 
 class TakenSocket:
