@@ -7,11 +7,11 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from tests.deadline import Deadline
 from tests.event_stream import MessageEvent
 from tests.exactly_once import Delivery, position_of
 from tests.faults.senders import Sender
+from tests.nginx import SHIPPED
 from tests.web_servers import ROOT, http
 
 from .compose_stack import ComposeStack, Service, compose_file
@@ -100,6 +101,24 @@ def test_a_change_of_what_the_image_holds_rebuilds_it(name: str):
 
     assert {rule["action"] for rule in rules} == {"rebuild"}
     assert {rule["path"] for rule in rules} == set(copied()) - {"README.md", "LICENSE"}
+
+
+def test_nginx_finds_a_container_that_took_the_place_of_a_replica():
+    [network] = compose_file()["networks"]["default"]["ipam"]["config"]
+    all_of_them, given = ip_network(network["subnet"]), ip_network(network["ip_range"])
+    fixed = {
+        name: ip_address(each["networks"]["default"]["ipv4_address"])
+        for name, each in SERVICES.items()
+        if "networks" in each
+    }
+
+    assert list(fixed) == re.findall(r"server ([\w-]+):8000 ", SHIPPED.read_text())
+    assert len(set(fixed.values())) == len(fixed)
+    for address in fixed.values():
+        assert address in all_of_them
+        # Neither another container has it nor the host.
+        assert address not in given
+        assert address != all_of_them[1]
 
 
 # The services
@@ -194,7 +213,6 @@ def test_a_rolling_restart_and_killed_workers_lose_nothing(stack: ComposeStack):
             stack[name].stop()
             stack[name].start()
             stack[name].wait_healthy()
-            stack["nginx"].child.signal(signal.SIGHUP)
         for page in behind_nginx:
             page.wait_for(lambda page: page.opens >= 2, 10, "it moved to the other replica")
         for name in (*REPLICAS, "starlette", "celery-web", "celery-worker"):
