@@ -2,10 +2,11 @@
 FROM python:3.13-slim AS build
 
 # What changes rarely comes first, so that a change of the code rebuilds only the last layers.
+# watchfiles is for docker-compose.dev.yml.
 RUN python -m venv --without-pip /opt/venv
 RUN pip --python /opt/venv/bin/python install \
     "redis[hiredis]==8.*" "flask==3.*" "starlette==1.*" "anyio==4.*" "click==8.*" "celery[redis]==5.*" \
-    "gunicorn==27.*" "uvicorn==0.*" "uvloop==0.*" "httptools==0.*"
+    "gunicorn==27.*" "uvicorn==0.*" "uvloop==0.*" "httptools==0.*" "watchfiles==1.*"
 
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./

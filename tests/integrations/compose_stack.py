@@ -1,4 +1,4 @@
-"""The services of docker-compose.yml, run without an engine."""
+"""The services of docker-compose.yml, and of docker-compose.dev.yml, run without an engine."""
 
 from __future__ import annotations
 
@@ -23,14 +23,18 @@ from tests.web_servers import ROOT
 
 from .image import Image
 
-__all__ = ["ComposeStack", "Service", "compose_file"]
+__all__ = ["DEVELOPMENT", "PRODUCTION", "ComposeStack", "Service", "compose_file"]
+
+PRODUCTION = ("docker-compose.yml",)
+DEVELOPMENT = ("docker-compose.yml", "docker-compose.dev.yml")
 
 
 @cache
-def compose_file() -> dict[str, Any]:
-    """docker-compose.yml as podman-compose understands it: merged, and its variables filled in."""
+def compose_file(files: tuple[str, ...]) -> dict[str, Any]:
+    """The files as podman-compose understands them: merged, and their variables filled in."""
+    given = [word for file in files for word in ("-f", file)]
     done = subprocess.run(
-        [Path(sys.executable).with_name("podman-compose"), "--dry-run", "config"],
+        [Path(sys.executable).with_name("podman-compose"), *given, "--dry-run", "config"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -46,9 +50,9 @@ class Service:
     interface, ports free ones, and what is mounted lies in a folder.
     """
 
-    def __init__(self, name: str, stack: ComposeStack) -> None:
+    def __init__(self, name: str, settings: dict[str, Any], stack: ComposeStack) -> None:
         self.name = name
-        self.settings: dict[str, Any] = compose_file()["services"][name]
+        self.settings = settings
         self.port = free_port()
         self._stack = stack
         self._folder = stack.folder / name
@@ -73,7 +77,7 @@ class Service:
         """A text of this service as it has to be on this machine."""
         places = {
             "0.0.0.0": "127.0.0.1",
-            "/app": f"{self._stack.image.root}/app",
+            "/app": f"{self._folder}/app",
             **{target: f"{self._folder}{target}" for target in self._mounts()},
             **{
                 f"{other.name}:{other.exposed}": f"127.0.0.1:{other.port}"
@@ -83,7 +87,8 @@ class Service:
         if self.exposed:
             places[self.exposed] = str(self.port)
         # All in one go: what has been replaced may look like something else.
-        pattern = "|".join(rf"(?<![\w-]){re.escape(place)}\b" for place in places)
+        longest_first = sorted(places, key=len, reverse=True)
+        pattern = "|".join(rf"(?<![\w-]){re.escape(place)}\b" for place in longest_first)
         return re.sub(pattern, lambda found: places[found[0]], text)
 
     def _mounts(self) -> dict[str, str | None]:
@@ -108,19 +113,30 @@ class Service:
         }
 
     def start(self) -> None:
+        for path in (self._stack.image.root / "app").iterdir():
+            self._put(path, f"/app/{path.name}")
         for target, source in self._mounts().items():
-            path = Path(f"{self._folder}{target}")
             if source:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(self.here((ROOT / source).read_text()))
+                self._put(self._stack.sources / source, target)
             else:
-                path.mkdir(parents=True, exist_ok=True)
+                Path(f"{self._folder}{target}").mkdir(parents=True, exist_ok=True)
+        command = [*self.settings.get("entrypoint", []), *self.settings["command"]]
         self._child = Child(
-            [self.here(word) for word in self.settings["command"]],
+            [self.here(word) for word in command],
             self._folder / "log",
             env=self.environment(),
             cwd=self._directory,
         )
+
+    def _put(self, source: Path, target: str) -> None:
+        """A folder as it is, and a file with what has to be otherwise on this machine."""
+        path = Path(f"{self._folder}{target}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        if source.is_dir():
+            path.symlink_to(source)
+        else:
+            path.write_text(self.here(source.read_text()))
 
     @property
     def _directory(self) -> str:
@@ -158,14 +174,29 @@ class Service:
 
 
 class ComposeStack:
-    """All services, in the order of their dependencies."""
+    """All services, in the order of their dependencies.
 
-    def __init__(self, image: Image, folder: Path) -> None:
+    Args:
+        folder: for what they write.
+        files: where they are from.
+        sources: the folder that those files lie in, with what they mount.
+    """
+
+    def __init__(
+        self,
+        image: Image,
+        folder: Path,
+        *,
+        files: tuple[str, ...],
+        sources: Path,
+    ) -> None:
         self.image = image
         self.folder = folder
-        self.services: dict[str, Service] = {}
-        for name in compose_file()["services"]:
-            self.services[name] = Service(name, self)
+        self.sources = sources
+        self.services = {
+            name: Service(name, settings, self)
+            for name, settings in compose_file(files)["services"].items()
+        }
 
     def start(self) -> ComposeStack:
         waiting = dict(self.services)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -26,20 +27,22 @@ from tests.faults.senders import Sender
 from tests.nginx import SHIPPED
 from tests.web_servers import ROOT, http
 
-from .compose_stack import ComposeStack, Service, compose_file
+from .compose_stack import DEVELOPMENT, PRODUCTION, ComposeStack, Service, compose_file
 from .image import Image, instructions
 from .witness import Witness
 
-SERVICES: dict[str, dict[str, Any]] = compose_file()["services"]
+SERVICES: dict[str, dict[str, Any]] = compose_file(PRODUCTION)["services"]
+DEVELOPED: dict[str, dict[str, Any]] = compose_file(DEVELOPMENT)["services"]
+SOURCES = ("integrations", "streamy_redis")
 OURS = {name: each for name, each in SERVICES.items() if "build" in each}
 
 
 # The files
 
 
-def test_the_compose_file_follows_the_specification():
+def test_the_compose_files_follow_the_specification():
     checker = Path(sys.executable).with_name("check-jsonschema")
-    arguments = ["--builtin-schema", "vendor.compose-spec", "docker-compose.yml"]
+    arguments = ["--builtin-schema", "vendor.compose-spec", *DEVELOPMENT]
 
     done = subprocess.run([checker, *arguments], cwd=ROOT, capture_output=True, text=True)
 
@@ -95,16 +98,8 @@ def test_the_build_may_copy_what_it_copies_and_nothing_else():
     assert {line for line in rest if line.startswith("!")} == {f"!{each}" for each in copied()}
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_a_change_of_what_the_image_holds_rebuilds_it(name: str):
-    rules = OURS[name]["develop"]["watch"]
-
-    assert {rule["action"] for rule in rules} == {"rebuild"}
-    assert {rule["path"] for rule in rules} == set(copied()) - {"README.md", "LICENSE"}
-
-
 def test_nginx_finds_a_container_that_took_the_place_of_a_replica():
-    [network] = compose_file()["networks"]["default"]["ipam"]["config"]
+    [network] = compose_file(PRODUCTION)["networks"]["default"]["ipam"]["config"]
     all_of_them, given = ip_network(network["subnet"]), ip_network(network["ip_range"])
     fixed = {
         name: ip_address(each["networks"]["default"]["ipv4_address"])
@@ -121,6 +116,18 @@ def test_nginx_finds_a_container_that_took_the_place_of_a_replica():
         assert address != all_of_them[1]
 
 
+@pytest.mark.parametrize("name", SERVICES)
+def test_in_development_a_service_differs_by_its_sources_only(name: str):
+    service = copy.deepcopy(DEVELOPED[name])
+
+    if name in OURS:
+        assert service.pop("volumes") == [f"./{each}:/app/{each}:ro" for each in SOURCES]
+        assert service["environment"].pop("PYTHONPATH") == "/app"
+        # What runs for a moment only needs nobody who watches.
+        assert ("watchfiles" in str(service.pop("entrypoint", None))) == (name != "cron")
+    assert service == SERVICES[name]
+
+
 # The services
 
 NEEDED = ("nginx", "redis-server", "redis-cli", "curl")
@@ -134,10 +141,15 @@ REPLICAS = ("flask-1", "flask-2")
 
 
 @pytest.fixture(scope="module")
-def stack() -> Iterator[ComposeStack]:
-    """All services, each healthy, on what the Dockerfile has built."""
-    folder = new_folder("compose")
-    stack = ComposeStack(Image(folder / "image").build(), folder)
+def image() -> Image:
+    """What the Dockerfile has built."""
+    return Image(new_folder("image") / "root").build()
+
+
+@pytest.fixture(scope="module")
+def stack(image: Image) -> Iterator[ComposeStack]:
+    """All services, each healthy."""
+    stack = ComposeStack(image, new_folder("compose"), files=PRODUCTION, sources=ROOT)
     try:
         yield stack.start()
     finally:
@@ -245,3 +257,72 @@ def until(last: str, page: EventSource) -> list[MessageEvent]:
     """What a page was given, up to that event and no further: others go on sending."""
     page.wait_for(lambda page: last in [e.last_event_id for e in page.events], 10, last)
     return [e for e in page.events if position_of(e.last_event_id) <= position_of(last)]
+
+
+# Development
+
+
+@pytest.fixture
+def sources() -> Path:
+    """A copy of what a developer changes."""
+    folder = new_folder("sources")
+    ignored = shutil.ignore_patterns("__pycache__")
+    for name in SOURCES:
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    return folder
+
+
+@pytest.fixture
+def development(image: Image, sources: Path) -> Iterator[ComposeStack]:
+    """All services on the copy, each healthy."""
+    stack = ComposeStack(image, new_folder("compose"), files=DEVELOPMENT, sources=sources)
+    try:
+        yield stack.start()
+    finally:
+        stack.close()
+
+
+def change(path: Path, text: str, replacement: str) -> None:
+    before = path.read_text()
+    assert text in before
+    path.write_text(before.replace(text, replacement))
+
+
+@needs_programs
+def test_in_development_what_is_saved_runs_and_pages_come_back(
+    development: ComposeStack, sources: Path
+):
+    stack, apps = development, sources / "integrations"
+    before = {name: stack[name].child.children() for name in OURS if name != "cron"}
+    with ExitStack() as opened:
+        witness = Witness(opened.enter_context(stack.connect()), "board")
+        url = f"{stack['starlette'].url}/stream/1"
+        pages = [
+            *pages_on_both(stack, "board", opened),
+            opened.enter_context(EventSource(url)).wait_open(),
+        ]
+
+        # A file of the package, which all of them use, and one of each app.
+        change(sources / "streamy_redis/core/headers.py", '"no",', '"no", "x-saved": "now",')
+        change(apps / "celery-jobs/jobs.py", 'f"step {step}', 'f"changed {step}')
+        change(apps / "board/job.py", 'f"tick {number}', 'f"changed {number}')
+
+        for page in pages:
+            page.wait_for(lambda page: page.header("x-saved") == "now", 20, "the new code")
+            page.wait_for(lambda page: "changed" in page.of_type("tick")[-1].data, 20, "its ticks")
+        for name, processes in before.items():
+            Deadline(10).until(lambda old=processes: not any(p.is_running() for p in old), name)
+        # One app alone, and a slip of the pen first.
+        app = apps / "gunicorn-flask/app.py"
+        change(app, 'return f"gunicorn-flask.', "return (")
+        Deadline(10).until(lambda: not stack["flask-1"].is_healthy(), "it can't run", every=0.2)
+        change(app, "return (", 'return f"mended-gunicorn-flask.')
+        for page in pages[:2]:
+            page.wait_for(lambda page: "mended" in (page.header("set-cookie") or ""), 20, "mended")
+
+        [progress, _] = pages_on_both(stack, job_of(stack), opened)
+        progress.wait_for(lambda page: "changed" in str(page.of_type("progress")), 20, "the jobs")
+        log = witness.stop()
+        for page in pages:
+            Delivery(log, until(log.ids[-1], page)).assert_exactly_once()
+            assert set(page.statuses) == {200}
