@@ -37,6 +37,7 @@ OPEN_EIGHT = """() => {
     });
 }"""
 OPEN = "opened.size"
+STREAMS = "**/events/**"
 
 
 class Nginx:
@@ -127,6 +128,23 @@ def test_by_http_2_through_nginx_it_opens_as_many_as_it_likes(
 
         shows(page, 100)
         page.wait_for_function("got.size === 8")
+
+
+def test_behind_nginx_pages_outlast_the_absence_of_every_server(
+    page: Any, site: Example, redis_server: RedisServer, tmp_path: Path
+):
+    with Nginx(site.port, tmp_path) as nginx:
+        with page.expect_response(STREAMS):
+            page.goto(f"{nginx.url}/static/page.html")
+        with page.expect_response(STREAMS) as answered:
+            site.terminate(within=5)
+        assert answered.value.status == 200
+        assert page.request.get(f"{nginx.url}/static/page.html").status == 502
+
+        site.start()
+        run_job(redis_server.url, tmp_path / "job.log")
+
+        shows(page, 100)
 
 
 def test_one_stream_is_enough_for_all_tabs(
