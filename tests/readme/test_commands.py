@@ -138,6 +138,15 @@ def test_the_quick_start_works_as_it_is_written(page: Any, folder: Path, redis_s
             shell.run(next_line("streamy-redis end"))
             page.wait_for_function("source.readyState === EventSource.CLOSED")
 
+        server = next_line("uvicorn ")
+        shell.run(next_line("streamy-redis delete"))
+        with Example("fastapi_site", redis_server.url, line=server, directory=folder) as site:
+            with page.expect_response("**/events/**"):
+                page.goto(f"{site.url}{address}")
+
+            shell.run(next_line("python job.py"))
+            shows(page, 100)
+
 
 def test_the_command_line_does_what_is_shown(
     shell: Shell, tmp_path: Path, redis_server: RedisServer
