@@ -118,10 +118,7 @@ class _Page:
 
     @property
     def status(self) -> int:
-        """Of the newest response: 200, 204 after the end, 400, 503, or what the app answers.
-
-        0 while there is none.
-        """
+        """Of the newest response, such as 200, or 204 after the end; 0 while there is none."""
         return self._response.status or 0
 
     @property
@@ -141,7 +138,7 @@ class _Page:
 
     @property
     def last_event_id(self) -> str:
-        """The cursor: the id of what came last, collected or not; "" if nothing had one yet."""
+        """The cursor, which is the id of what came last, collected or not; "" if none had one."""
         return self._response.last_event_id
 
     def _request_headers(self) -> dict[str, str]:

@@ -16,12 +16,20 @@ from fastapi import FastAPI
 from flask import Flask
 
 import streamy_redis
-from streamy_redis import AsyncStreamManager, StreamManager
+from streamy_redis import (
+    AsyncStreamManager,
+    RedisUnavailable,
+    StreamConfig,
+    StreamManager,
+    testing,
+)
 from tests.servers import RedisServer
 
 from .document import PAGES
 
-NAMES = re.findall(r"^\.\. auto(?:class|exception):: (\S+)$", PAGES["docs/reference.md"], re.M)
+NAMES = re.findall(
+    r"^\.\. auto(?:class|exception|function):: ([\w.]+)", PAGES["docs/reference.md"], re.M
+)
 _LITERAL_BLOCK = re.compile(r"::\n\n((?: {4}.*\n|\n)+)")
 
 
@@ -37,6 +45,8 @@ def _code() -> Iterator[tuple[str, str]]:
 
 
 CODE = list(_code())
+OF_TESTING = [each for each in CODE if each[0].startswith("streamy_redis.testing.")]
+OTHERS = [each for each in CODE if each not in OF_TESTING]
 
 
 class Model:
@@ -55,7 +65,7 @@ class Words:
             yield word
 
 
-@pytest.mark.parametrize(("name", "code"), CODE, ids=[name for name, _ in CODE])
+@pytest.mark.parametrize(("name", "code"), OTHERS, ids=[name for name, _ in OTHERS])
 def test_the_code_of_a_docstring_sends(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, name: str, code: str
 ):
@@ -81,7 +91,36 @@ async def run_async(run: types.CodeType, around: dict[str, Any]) -> None:
     await names["streams"].aclose()
 
 
+def jobs_app(streams: StreamManager) -> Flask:
+    app = Flask(__name__)
+
+    @app.get("/events/<job>")
+    def events(job: str) -> Any:
+        return streams.get_stream(job)
+
+    @app.post("/jobs")
+    @app.post("/jobs/<int:number>")
+    def run(number: int = 1) -> list[str]:
+        return streams.send_events(f"job-{number}", ["begun", "done"])
+
+    @app.errorhandler(RedisUnavailable)
+    def redis_unavailable(error: RedisUnavailable) -> tuple[str, int]:
+        return "", 503
+
+    return app
+
+
+@pytest.mark.parametrize(("name", "code"), OF_TESTING, ids=[name for name, _ in OF_TESTING])
+def test_the_code_of_a_docstring_for_tests_runs(name: str, code: str):
+    config = StreamConfig(send_timeout=0.5)
+    with testing.RedisServer() as server, StreamManager(server.url, config=config) as streams:
+        client = jobs_app(streams).test_client()
+        around = {**vars(streamy_redis), **vars(testing)}
+
+        exec(code, {**around, "client": client, "server": server})
+
+
 def test_the_classes_show_how_they_are_used():
     with_code = {name.rpartition(".")[2] for name, _ in CODE}
 
-    assert {"StreamManager", "AsyncStreamManager", "Writer"} <= with_code
+    assert {"StreamManager", "AsyncStreamManager", "Writer", "open_stream"} <= with_code

@@ -12,12 +12,15 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
 import streamy_redis
+import streamy_redis.prometheus
+import streamy_redis.testing
 from tests.child import new_folder
 from tests.ports import free_port
 
@@ -118,9 +121,14 @@ def test_a_proof_is_on_the_page_of_its_test(pages: dict[Path, Page]):
     assert len(proofs) > 40
 
 
-def test_the_reference_has_every_public_name(site: Path):
+@pytest.mark.parametrize(
+    "module",
+    [streamy_redis, streamy_redis.testing, streamy_redis.prometheus],
+    ids=lambda module: module.__name__,
+)
+def test_the_reference_has_every_public_name(site: Path, module: ModuleType):
     text = (site / "docs" / "reference.html").read_text()
-    missing = [name for name in streamy_redis.__all__ if f'id="streamy_redis.{name}"' not in text]
+    missing = [name for name in module.__all__ if f'id="{module.__name__}.{name}"' not in text]
 
     assert missing == []
 
