@@ -92,7 +92,7 @@ def _sections(results: Results) -> Iterator[str]:
     yield "## The floors"
     rows = [[TITLES[floor.work].partition(":")[0], *cells] for floor, cells in _judged(results)]
     yield markdown(["work", "what", "floor", "measured", "holds"], rows, names=2)
-    yield "## The versions"
+    yield "## The versions, and the machine"
     yield ", ".join(f"{name} {version}" for name, version in results.versions.items()) + "."
 
 

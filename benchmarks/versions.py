@@ -1,11 +1,14 @@
-"""Which releases took part."""
+"""Which releases took part, on which machine."""
 
 from __future__ import annotations
 
+import os
 import platform
+import re
 import shutil
 import subprocess
 from importlib.metadata import version
+from pathlib import Path
 
 from .contestants import newer_python
 from .peers import nchan
@@ -32,7 +35,14 @@ def versions() -> dict[str, str]:
         if package := _package("libnginx-mod-nchan"):
             found["nchan (Debian)"] = package
     found["Linux"] = platform.release().partition("-")[0]
+    found["processor"] = f"{_processor()} with {os.cpu_count()} cores"
     return found
+
+
+def _processor() -> str:
+    """Its model, where Linux knows it."""
+    model = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return model[1] if model else platform.machine()
 
 
 def _say(*command: str) -> str:
