@@ -25,7 +25,7 @@ __all__ = [
     "ASGI_KINDS",
     "GTHREAD_THREADS",
     "KINDS",
-    "UVICORN_WORKER",
+    "UVICORN_S_WORKER",
     "WSGI_KINDS",
     "ServerKind",
     "WebServer",
@@ -113,7 +113,7 @@ ASGI_KINDS = {
         ),
         ServerKind(
             "gunicorn-uvicorn",
-            _gunicorn("uvicorn.workers.UvicornWorker"),
+            _gunicorn("uvicorn_worker.UvicornWorker"),
             is_asgi=True,
             is_up=_UVICORN_UP,
         ),
@@ -137,9 +137,9 @@ ASGI_KINDS = {
     )
 }
 KINDS = {**WSGI_KINDS, **ASGI_KINDS}
-# Arguments that make gunicorn-uvicorn use the worker of the package uvicorn-worker. Only how it
-# stops is its own: as a kind it would be served everything again.
-UVICORN_WORKER = ("-k", "uvicorn_worker.UvicornWorker")
+# Arguments that make gunicorn-uvicorn use the worker that uvicorn still brings along, deprecated.
+# Only how it stops is its own: as a kind it would be served everything again.
+UVICORN_S_WORKER = ("-k", "uvicorn.workers.UvicornWorker")
 
 
 class WebServer:

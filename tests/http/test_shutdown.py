@@ -13,7 +13,7 @@ from tests.deadline import Deadline
 from tests.exactly_once import Delivery, SentLog
 from tests.faults.rude_clients import RudeClient
 from tests.sites import Site
-from tests.web_servers import KINDS, UVICORN_WORKER
+from tests.web_servers import KINDS, UVICORN_S_WORKER
 
 pytestmark = pytest.mark.alone
 
@@ -25,8 +25,8 @@ pytestmark = pytest.mark.alone
         # With one worker these two are a single process, without a master.
         ("uvicorn", 1, ()),
         ("hypercorn", 1, ()),
-        # What follows the worker that uvicorn brings along, in a package of its own.
-        ("gunicorn-uvicorn", 2, UVICORN_WORKER),
+        # The worker that came before the package uvicorn-worker, as long as uvicorn has it.
+        ("gunicorn-uvicorn", 2, UVICORN_S_WORKER),
     ],
 )
 def test_a_stopped_server_is_gone_in_time_and_its_responses_end_cleanly(
