@@ -311,11 +311,11 @@ def test_in_development_what_is_saved_runs_and_pages_come_back(
             page.wait_for(lambda page: page.header("x-saved") == "now", 20, "the new code")
             page.wait_for(lambda page: "changed" in page.of_type("tick")[-1].data, 20, "its ticks")
         for name, processes in before.items():
-            Deadline(10).until(lambda old=processes: not any(p.is_running() for p in old), name)
+            Deadline(20).until(lambda old=processes: not any(p.is_running() for p in old), name)
         # One app alone, and a slip of the pen first.
         app = apps / "gunicorn-flask/app.py"
         change(app, 'return f"gunicorn-flask.', "return (")
-        Deadline(10).until(lambda: not stack["flask-1"].is_healthy(), "it can't run", every=0.2)
+        Deadline(20).until(lambda: not stack["flask-1"].is_healthy(), "it can't run", every=0.2)
         change(app, "return (", 'return f"mended-gunicorn-flask.')
         for page in pages[:2]:
             page.wait_for(lambda page: "mended" in (page.header("set-cookie") or ""), 20, "mended")
