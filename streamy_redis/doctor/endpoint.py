@@ -212,6 +212,9 @@ def _no_beginning(check: str, response: EndpointResponse) -> Finding:
         text = f"none within {_ANSWER_TIMEOUT:.0f} s, though a stream begins at once"
         return problem(check, text, _unbuffer(response))
     if response.text.startswith("retry:") and "\n\n" not in response.text:
+        if response.is_over:
+            text = "over behind its retry: line, which is how a proxy answers while no server does"
+            return problem(check, text, "Is the application up, and does the proxy reach it?")
         text = "the stream opens and waits: the application can't reach its Redis"
         return problem(check, text, "See the application's log, and its STREAMY_REDIS_URL.")
     text = "there is no stream-open: this isn't a stream of streamy-redis"

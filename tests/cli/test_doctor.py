@@ -17,7 +17,7 @@ from streamy_redis.doctor import Finding, Level, examine_endpoint, examine_redis
 from tests.child import Child, new_folder
 from tests.conftest import SharedServers
 from tests.deadline import Deadline
-from tests.nginx import needs_nginx
+from tests.nginx import needs_nginx, shipped
 from tests.ports import free_port
 from tests.proxy import LossyProxy
 from tests.security.conftest import PERMISSIONS, RULES, GuardedServer, guarded
@@ -279,6 +279,18 @@ def test_an_nginx_that_buffers_is_found(flask_site: Site, room: str):
     assert found["level"] == "problem"
     assert "KiB of events had been sent" in found["text"]
     assert "proxy_buffering off" in found["advice"]
+
+
+@needs_nginx
+def test_an_nginx_without_a_server_is_found(site: Site, room: str):
+    nowhere = f"127.0.0.1:{free_port()}"
+    replicas = {"flask-1:8000": nowhere, "flask-2:8000": nowhere}
+    with shipped(replicas, {"/stream/": "/events/"}) as proxy:
+        done = examine(site, room, proxy.url)
+
+    found = findings(done)["endpoint", "first byte"]
+    assert (done.returncode, found["level"]) == (1, "problem")
+    assert "while no server does" in found["text"]
 
 
 _COMPRESSING = "gzip on; gzip_types text/event-stream; gzip_min_length 0; gzip_proxied any;"
