@@ -1,4 +1,4 @@
-"""docker-compose.yml and the Dockerfile: parsed, built as far as it goes, and all of it booted."""
+"""The compose files and the Dockerfile: parsed, built as far as it goes, and all of it booted."""
 
 from __future__ import annotations
 
