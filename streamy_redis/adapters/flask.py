@@ -45,7 +45,7 @@ class OpenStream(Protocol):
         environ: WSGIEnvironment,
         status: str,
         headers: list[tuple[str, str]],
-        on_end: Callable[[], None],
+        on_end: Callable[[], None] | None,
     ) -> TakenSocket | None: ...
     def chunks(self) -> Iterator[bytes]: ...
     def close(self) -> None: ...
@@ -89,7 +89,9 @@ class StreamResponse(Response):
         if stream.has_nothing_to_say:
             stream.close()
             return self._refuse(HTTPStatus.NO_CONTENT, headers)
-        taken = stream.hand_over(environ, self.status, headers, self._end)
+        # Without hooks nothing of the response is kept: it is most of what a client would cost.
+        on_end = self._end if self._on_close else None
+        taken = stream.hand_over(environ, self.status, headers, on_end)
         if taken is not None:
             # For the worker and for every middleware it is an ordinary response, and finished.
             fields = [*headers, ("Content-Length", "0"), ("Connection", "close")]
@@ -99,10 +101,10 @@ class StreamResponse(Response):
 
     def _end(self) -> None:
         """A response that was handed over has ended: its close hooks may wait, so off with them."""
-        if self._on_close and not threading.main_thread().is_alive():
+        if not threading.main_thread().is_alive():
             # The process exits: no thread comes to anything any more.
             self.close()
-        elif self._on_close:
+        else:
             threading.Thread(target=self.close, name="streamy-redis-close", daemon=True).start()
 
     def _refuse(

@@ -30,6 +30,9 @@ __all__ = ["SocketWriter", "Sockets", "TakenSocket", "obstacle", "response_head"
 
 _log = logging.getLogger("streamy_redis.handover")
 
+# One for all: most sockets have room at most times.
+_NOTHING = memoryview(b"")
+
 
 def obstacle(environ: Mapping[str, Any]) -> str | None:
     """Why the request's socket can't be taken over; None if it can."""
@@ -134,13 +137,13 @@ class SocketWriter:
         subscriber: Subscriber,
         listener: Listener,
         sockets: Sockets,
-        on_end: Callable[[], None],
+        on_end: Callable[[], None] | None,
     ) -> None:
         # -1 when it is closed.
         self.fd = fd
         # The socket had no room for all of a write; the rest of it.
         self.is_blocked = False
-        self._unsent = memoryview(b"")
+        self._unsent = _NOTHING
         self._head = head
         self._subscriber = subscriber
         self._listener = listener
@@ -189,7 +192,7 @@ class SocketWriter:
     def writable(self) -> None:
         """There is room: the rest first."""
         if self.is_blocked and self.write(self._unsent):
-            self._unsent = memoryview(b"")
+            self._unsent = _NOTHING
             self.is_blocked = False
             self._sockets.watch(self)
             self.wake()
@@ -215,7 +218,8 @@ class SocketWriter:
             connection.shutdown(socket.SHUT_RDWR)
         self.fd = -1
         try:
-            self._on_end()
+            if self._on_end is not None:
+                self._on_end()
         except Exception:
             # Others are written to by the same thread.
             _log.exception("what a response does at its end failed")

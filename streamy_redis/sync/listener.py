@@ -105,13 +105,14 @@ class Listener:
         subscriber: Subscriber,
         connection: socket.socket,
         head: bytes,
-        on_end: Callable[[], None],
+        on_end: Callable[[], None] | None,
     ) -> TakenSocket:
         """From now on the subscriber's frames go to a socket that its worker gives up.
 
         Args:
             head: of the HTTP response.
-            on_end: called when the response has ended, by a thread that must not wait.
+            on_end: called when the response has ended, by a thread that must not wait; None for
+                nothing to call.
 
         Raises:
             OSError, RuntimeError: the process has no descriptor or thread left; nothing has

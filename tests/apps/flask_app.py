@@ -39,6 +39,7 @@ def worker() -> dict[str, Any]:
         "threads": threading.active_count(),
         "fds": len(os.listdir("/proc/self/fd")),
         "greenlets": greenlets(),
+        "responses": sum(issubclass(type(thing), Response) for thing in gc.get_objects()),
         "closed": closed,
     }
 

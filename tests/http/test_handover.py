@@ -222,6 +222,7 @@ def test_streams_take_no_thread_and_pages_are_answered(site: Site, room: str, th
     assert during["threads"] <= before["threads"] + GTHREAD_THREADS
     # A greenlet or two for the request that asks.
     assert during["greenlets"] < before["greenlets"] + 5
+    assert during["responses"] < 20, "they are most of what a client would cost"
     assert answered_in < 0.1
 
 
