@@ -118,9 +118,13 @@ def what_was_seen() -> list[dict[str, Any]]:
 @app.get("/fork/<stream_id>")
 def fork(stream_id: str) -> dict[str, int]:
     """A child that stays until it can read what is written to a pipe: then it uses its manager."""
+    parent = os.getppid()
     pid = os.fork()
     if pid:
         return {"pid": pid}
+    # gunicorn's gevent worker, whose greenlets were forked as well, looks once a second whether its
+    # parent is still there, and ends the child.
+    os.getppid = lambda: parent
     try:
         Path(request.args["pipe"]).read_text()
         with streams.subscribe(stream_id) as events:

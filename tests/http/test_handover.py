@@ -647,6 +647,13 @@ def fork(site: Site, stream_id: str, pipe: Path) -> int:
     return int(client.get(url).raise_for_status().json()["pid"])
 
 
+def end_fork(site: Site, child: int) -> None:
+    try:
+        os.kill(child, signal.SIGKILL)
+    except ProcessLookupError:
+        pytest.fail(f"the child ended by itself: {site.server.output[-3000:]}")
+
+
 def test_an_end_comes_at_once_although_a_forked_child_has_a_copy(
     told: Told, site: Site, room: str, pipe: Path
 ):
@@ -671,7 +678,7 @@ def test_an_end_comes_at_once_although_a_forked_child_has_a_copy(
         stays.close()
         Deadline(1).until(lambda: descriptors(site) == idle - 3, "and still is")
     finally:
-        os.kill(child, signal.SIGKILL)
+        end_fork(site, child)
 
 
 def test_a_stuck_client_is_cut_off_although_a_forked_child_has_a_copy(
@@ -689,7 +696,7 @@ def test_a_stuck_client_is_cut_off_although_a_forked_child_has_a_copy(
         with contextlib.suppress(ConnectionResetError):
             read_to_the_end(stuck)
     finally:
-        os.kill(child, signal.SIGKILL)
+        end_fork(site, child)
 
 
 # -- stopping -------------------------------------------------------------------------------------
