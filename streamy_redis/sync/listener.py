@@ -7,6 +7,7 @@ the first two wait for Redis; the hub is changed under one lock, in which nothin
 from __future__ import annotations
 
 import atexit
+import functools
 import logging
 import math
 import os
@@ -14,6 +15,7 @@ import random
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable
 
 import redis
@@ -193,7 +195,13 @@ class Listener:
         self._tally.settle(self._hub.stats)
 
     def abandon(self) -> None:
-        """In a fork: closes the inherited end of the parent's connection, which it keeps."""
+        """In a fork: closes the copies of what its parent has open, which keeps it.
+
+        Of the threads nothing is left, but greenlets are forked as well, and rest from now on.
+        """
+        # Another one, since whoever held the lock of the old one may not be here.
+        self._closing = threading.Event()
+        self._closing.set()
         if self._channels is not None:
             self._channels.close()
         if self._sockets is not None:
@@ -210,6 +218,8 @@ class Listener:
             ("history", self._read_history),
             ("ticker", self._tick),
         )
+        _watch_forks()
+        _started.add(self)
         self._server = self._server or ServerWatch()
         self._tally.add(self._hub.stats)
         # All of them but for those that an earlier call could start before threads ran out.
@@ -224,12 +234,18 @@ class Listener:
         self._threads.append(thread)
 
     def _supervise(self, name: str, loop: Callable[[], None]) -> None:
+        pid = os.getpid()
         while not self._closing.is_set():
             try:
                 loop()
             except Exception:
+                if os.getpid() != pid:
+                    break
                 _log.exception("the %s thread failed; it is started again", name)
                 self._closing.wait(1.0)
+        if os.getpid() != pid:
+            # A forked greenlet. Python knows of no such thread here, and would complain of its end.
+            threading.Event().wait()
 
     def _tick(self) -> None:
         while not self._closing.wait(TICK_INTERVAL):
@@ -401,6 +417,21 @@ class Listener:
                 else:
                     self._hub.receive_publication(stream_id, publication, now)
         self.drain()
+
+
+# Those that a fork would inherit.
+_started: weakref.WeakSet[Listener] = weakref.WeakSet()
+
+
+@functools.cache
+def _watch_forks() -> None:
+    os.register_at_fork(after_in_child=_abandon_all)
+
+
+def _abandon_all() -> None:
+    for listener in list(_started):
+        listener.abandon()
+    _started.clear()
 
 
 class _Channels:

@@ -410,7 +410,7 @@ class StreamManager:
         process = self._processes.get(pid)
         if process is None:
             for inherited in [each for each in list(self._processes) if each != pid]:
-                self._processes.pop(inherited).abandon()
+                self._processes.pop(inherited, None)
             source = self._source or self._app_url or url_from_environment()
             # One call that no other thread can split: the first to come wins.
             process = self._processes.setdefault(pid, _Process(source, self._config, self._tally))
@@ -453,10 +453,6 @@ class _Process:
         self.listener.close()
         self._senders.disconnect()
         self._readers.disconnect()
-
-    def abandon(self) -> None:
-        """Gives up what a fork has inherited; the pool drops its own connections by itself."""
-        self.listener.abandon()
 
 
 def _checked(source: Any) -> str | redis.Redis | None:

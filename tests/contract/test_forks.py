@@ -24,6 +24,7 @@ def outcome(program: str, url: str, prefix: str) -> dict[str, Any]:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
+    assert "Traceback" not in done.stderr, done.stderr[-4000:]
     return json.loads(done.stdout)  # type: ignore[no-any-return]
 
 

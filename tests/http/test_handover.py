@@ -681,6 +681,25 @@ def test_an_end_comes_at_once_although_a_forked_child_has_a_copy(
         end_fork(site, child)
 
 
+def test_a_forked_child_that_does_something_else_takes_nothing(told: Told, site: Site, room: str):
+    """Under gevent it has all greenlets of its parent, which run whenever it waits."""
+    stays, slow = site.browser(room).wait_open(), told(site, room, receive_buffer=4096)
+    idle = settled(site)
+    child = fork(site, room, Path("none"))
+    try:
+        for n in range(50):
+            site.streams.send_event(room, f"{n} " + "x" * 20_000)
+            Deadline(0.02).stays(lambda: True)
+
+        assert [data.split()[0] for data in stays.wait_for(50).data] == [str(n) for n in range(50)]
+        assert stays.connects == 1
+        stays.close()
+        slow.close()
+        Deadline(1).until(lambda: descriptors(site) == idle - 2, "who leaves is noticed")
+    finally:
+        end_fork(site, child)
+
+
 def test_a_stuck_client_is_cut_off_although_a_forked_child_has_a_copy(
     told: Told, site: Site, room: str, pipe: Path
 ):
