@@ -48,6 +48,7 @@ def end_lost_jobs():
 # StreamEnded stops a job that was cancelled, or given up for lost: that is no error.
 @app.task(bind=True, throws=StreamEnded)
 def work(self, steps: int = 20, fails_at: int | None = None):
+    report(self.request.id, 0, "begun")
     for step in range(1, steps + 1):
         time.sleep(STEP)  # the work
         if step == fails_at:

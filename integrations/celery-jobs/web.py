@@ -2,9 +2,8 @@
 
 import threading
 import uuid
-from contextlib import suppress
 
-from flask import Flask, abort, request, send_file
+from flask import Flask, Response, abort, request, send_file
 from jobs import WAIT, end, end_lost_jobs, report, streams, work
 
 from streamy_redis import RedisUnavailable
@@ -24,19 +23,24 @@ def page():
 def start():
     job_id = uuid.uuid4().hex
     report(job_id, 0, "waiting for a worker", within=WAIT)
-    work.apply_async((20, request.args.get("fails_at", type=int)), task_id=job_id)
+    fails_at = request.args.get("fails_at", type=int)
+    # It expires with its promise: no worker takes a job that was given up.
+    work.apply_async((20, fails_at), task_id=job_id, expires=WAIT)
     return {"id": job_id}, 202
 
 
 @app.get("/jobs/<job_id>/events")
 def events(job_id: str):
-    with suppress(RedisUnavailable):  # get_stream waits for Redis; a 503 would stop the page
+    try:
         if not streams.info(job_id).exists:
             abort(404)  # never started, or long over
+    except RedisUnavailable:
+        # The page asks again; a 503 would stop it, and a blank line would cost its cursor.
+        return Response("retry: 2000\n", mimetype="text/event-stream")
     return streams.get_stream(job_id, replay="all")
 
 
 @app.delete("/jobs/<job_id>")
 def cancel(job_id: str):
     end(job_id, reason="cancelled")  # the job's next report raises StreamEnded
-    return {"cancelled": True}
+    return "", 204

@@ -48,6 +48,7 @@ def end_lost_jobs():
 def work(steps: int = 20, fails_at: int | None = None):
     job_id = get_current_job().id
     try:
+        report(job_id, 0, "begun")
         for step in range(1, steps + 1):
             time.sleep(STEP)  # the work
             if step == fails_at:

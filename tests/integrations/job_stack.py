@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -58,13 +59,25 @@ class JobStack:
             **{name: str(value) for name, value in settings.items()},
         }
         folder = ROOT / "integrations" / kind.folder
-        self.worker = Child([sys.executable, *kind.command], log, env=env, cwd=folder)
+        self._start_worker = partial(
+            Child, [sys.executable, *kind.command], log, env=env, cwd=folder
+        )
+        self.worker = self._start_worker()
         self.web = WebServer(WEB, "web:app", workers=2, env=env, directory=folder, ready="/")
         self._browsers: list[EventSource] = []
 
     def start(self) -> None:
         self.web.start()
-        Deadline(30).until(lambda: self.kind.is_up in self.worker.output, self.output)
+        self._wait_for_worker(1)
+
+    def restart_worker(self) -> None:
+        """Start it anew, after it was killed."""
+        starts = self.output().count(self.kind.is_up)
+        self.worker = self._start_worker()
+        self._wait_for_worker(starts + 1)
+
+    def _wait_for_worker(self, starts: int) -> None:
+        Deadline(30).until(lambda: self.output().count(self.kind.is_up) >= starts, self.output)
 
     def output(self) -> str:
         return self.worker.output

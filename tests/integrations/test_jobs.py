@@ -31,6 +31,10 @@ def stack(
         yield stack
 
 
+# A job waits, begins, and goes on from there.
+WHOLE = [0, *range(0, 101, 5)]
+
+
 def percents(browser: EventSource) -> list[int]:
     return [json.loads(event.data)["percent"] for event in browser.of_type("progress")]
 
@@ -56,14 +60,14 @@ def test_a_job_reports_its_progress_and_its_end(stack: JobStack):
     late = stack.page(job)
     assert end_of(late) == {"reason": "done"}
     for page in (first, second, late):
-        assert percents(page) == list(range(0, 101, 5))
+        assert percents(page) == WHOLE
 
 
 def test_a_job_that_fails_says_so_without_its_text(stack: JobStack):
     page = stack.page(stack.job("?fails_at=3"))
 
     assert end_of(page) == {"reason": "failed", "error": "ValueError"}
-    assert percents(page) == [0, 5, 10]
+    assert percents(page) == WHOLE[:4]
 
 
 def test_a_job_whose_process_is_killed_is_told_by_its_worker(stack: JobStack):
@@ -83,20 +87,29 @@ def test_jobs_whose_whole_worker_is_killed_are_lost_when_their_leases_run_out(
     kind: WorkerKind, tmp_path: Path
 ):
     with JobStack(kind, tmp_path / "worker.log", JOB_STEP=0.2, JOB_LEASE=2, JOB_WAIT=3) as stack:
-        page, waiting = (stack.page(stack.job()) for _ in range(2))
+        page = stack.page(stack.job())
         runs(page)
 
         stack.kill_worker()
+        waiting = stack.job()
+        page_of_waiting = stack.page(waiting)
 
         assert end_of(page) == {"reason": "lost"}
         assert percents(page)[-1] < 100
         # One that no worker has taken.
-        assert end_of(waiting) == {"reason": "lost"}
-        assert percents(waiting) == [0]
+        assert end_of(page_of_waiting) == {"reason": "lost"}
+        assert percents(page_of_waiting) == [0]
+
+        # Nor does one take it after all, when its end has been forgotten.
+        with StreamManager(stack.redis_server.url) as streams:
+            assert streams.delete_stream(waiting)
+            stack.restart_worker()
+            end_of(stack.page(stack.job("?fails_at=1")))
+            assert not streams.info(waiting).exists
 
 
-def test_a_job_has_made_its_promise_when_its_report_is_seen(stack: JobStack):
-    # Who is killed right behind a report would else be given the time of one that waits.
+def test_a_job_promises_its_first_report_before_it_works(stack: JobStack):
+    # Who is killed in the first step would else be given the time of one that waits.
     job = stack.job()
 
     with (
@@ -106,7 +119,7 @@ def test_a_job_has_made_its_promise_when_its_report_is_seen(stack: JobStack):
     ):
         for event in events:
             promised = store.zscore("jobs:leases", job)
-            if event.kind == "event" and json.loads(event.data)["percent"]:
+            if event.kind == "event" and json.loads(event.data)["text"] == "begun":
                 break
         assert promised is not None
         assert promised <= store.time()[0] + 20
@@ -135,7 +148,7 @@ def test_killing_web_workers_and_the_feed_loses_nothing(stack: JobStack):
 
     for page in pages:
         assert end_of(page, 30) == {"reason": "done"}
-        assert percents(page) == list(range(0, 101, 5))
+        assert percents(page) == WHOLE
         assert page.opens >= 2
 
 
