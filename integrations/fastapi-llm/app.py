@@ -2,11 +2,11 @@
 
 import json
 import uuid
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import Body, FastAPI, HTTPException
+from fastapi import Body, FastAPI, HTTPException, Response
 from fastapi.responses import FileResponse
 from shared import QUEUE, store, streams
 
@@ -37,9 +37,12 @@ async def ask(prompt: Annotated[str, Body(embed=True, min_length=1, max_length=5
 
 @app.get("/answers/{answer_id}")
 async def read(answer_id: str):
-    with suppress(RedisUnavailable):  # get_stream waits for Redis; a 503 would stop the page
+    try:
         if not (await streams.info(answer_id)).exists:
             raise HTTPException(404)  # never asked, or long over
+    except RedisUnavailable:
+        # The page asks again; a 503 would stop it, and a blank line would cost its cursor.
+        return Response("retry: 2000\n", media_type="text/event-stream")
     return streams.get_stream(answer_id, replay="all")
 
 

@@ -19,6 +19,7 @@ from streamy_redis import RedisUnavailable, StreamEnded
 
 # What this generator is at; each needs a name of its own, the same after a restart.
 RUNNING = f"{QUEUE}:running:{os.environ.get('GENERATOR', '1')}"
+running: set[bytes] = set()  # the same, as far as this process knows
 
 log = logging.getLogger("generator")
 
@@ -36,11 +37,13 @@ async def answer(item: bytes) -> None:
     except Exception:
         log.exception("%s failed", answer_id)  # the writer has told the pages
     await store.lrem(RUNNING, 1, item)
+    running.discard(item)
 
 
 async def end_what_was_cut_off() -> None:
-    """Texts of a generator of this name that was killed will never be whole: say so, once."""
-    for item in await store.lrange(RUNNING, 0, -1):
+    """Say so, once, of texts that a killed generator of this name was at, and of prompts that
+    Redis handed over to a connection that broke."""
+    for item in set(await store.lrange(RUNNING, 0, -1)) - running:
         await streams.end_stream(json.loads(item)[0], {"reason": "lost"})
         await store.lrem(RUNNING, 1, item)
 
@@ -48,19 +51,18 @@ async def end_what_was_cut_off() -> None:
 async def main() -> None:
     # Stopping ends the open streams as "cancelled".
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
-    async with streams, store:
-        await end_what_was_cut_off()
-        async with asyncio.TaskGroup() as answers:
-            while True:
-                try:
-                    # Sooner than redis-py's socket_timeout, at which what was moved is lost to us.
-                    item = await store.blmove(QUEUE, RUNNING, timeout=2)
-                except RedisError as exc:
-                    log.warning("Redis is away: %s", exc)
-                    await asyncio.sleep(1)
-                    continue
-                if item:
-                    answers.create_task(answer(item))
+    async with streams, store, asyncio.TaskGroup() as answers:
+        while True:
+            try:
+                await end_what_was_cut_off()
+                while True:
+                    # Sooner than redis-py's socket_timeout.
+                    if item := await store.blmove(QUEUE, RUNNING, timeout=2):
+                        running.add(item)
+                        answers.create_task(answer(item))
+            except (RedisError, RedisUnavailable) as exc:
+                log.warning("Redis is away: %s", exc)
+                await asyncio.sleep(1)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 import runpy
 import sys
+import uuid
 from pathlib import Path
 
+from streamy_redis import StreamManager
 from tests.browser import EventSource
 from tests.child import Child
 from tests.servers import RedisServer
@@ -50,6 +53,17 @@ class AnswerStack:
     def ask(self, prompt: str = PROMPT) -> str:
         answer = http.post(f"{self.web.url}/answers", json={"prompt": prompt})
         return answer.raise_for_status().json()["id"]
+
+    def lose(self, prompt: str) -> str:
+        """Redis hands the prompt over, and the connection breaks before the generator has it."""
+        answer_id = uuid.uuid4().hex
+        with StreamManager(self.redis_server.url) as streams:
+            streams.send_event(answer_id, prompt, "prompt")
+        self._store.lpush("llm:prompts:running:1", json.dumps([answer_id, prompt]))
+        for client in self._store.client_list():
+            if client["cmd"] == "blmove":
+                self._store.client_kill_filter(_id=client["id"])
+        return answer_id
 
     def page(self, answer_id: str) -> EventSource:
         browser = EventSource(f"{self.web.url}/answers/{answer_id}")

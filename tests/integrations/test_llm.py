@@ -131,6 +131,16 @@ def test_a_killed_generator_is_told_when_it_starts_again(stack: AnswerStack):
     assert shown(second) == "".join(tokens("asked meanwhile"))
 
 
+def test_a_prompt_that_is_lost_on_its_way_to_the_generator_is_told(stack: AnswerStack):
+    Deadline(10).until(stack.waits, "it waits for a prompt")
+
+    page = stack.page(stack.lose("never heard of"))
+
+    assert end_of(page) == {"reason": "lost"}
+    assert stack.generator.running
+    assert end_of(stack.page(stack.ask())) == {"reason": "done"}
+
+
 def test_a_stopped_generator_ends_what_it_was_at(stack: AnswerStack):
     page = stack.page(stack.ask())
     writes(page)

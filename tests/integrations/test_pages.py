@@ -74,6 +74,15 @@ def test_the_progress_bar_moves_and_stops_waiting(
         stack.redis_server.restart(empty=True)
         says(page, "No such job any more.")
 
+        # The same of a page that is opened while Redis is away.
+        page.click("#start")
+        says(page, "waiting for a worker")
+        stack.redis_server.kill()
+        with page.expect_response("**/events", timeout=20_000):
+            page.reload()
+        stack.redis_server.start()
+        says(page, "No such job any more.")
+
         stack.redis_server.kill()
         page.click("#start")
         says(page, "No job was started")
@@ -154,7 +163,12 @@ def test_an_answer_of_which_nothing_is_left_is_not_waited_for(context: Any, tmp_
         page.fill("#question", PROMPT)
         page.press("#question", "Enter")
         says(page, "Waiting for the model")
+        stack.redis_server.kill()
+        second = context.new_page()
+        with second.expect_response("**/answers/*", timeout=20_000):
+            second.goto(page.url)
 
         stack.redis_server.restart(empty=True)
 
-        says(page, "No such answer any more.")
+        for tab in (page, second):
+            says(tab, "No such answer any more.")
