@@ -50,7 +50,8 @@ async def end_what_was_cut_off() -> None:
 
 async def main() -> None:
     # Stopping ends the open streams as "cancelled".
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, asyncio.current_task().cancel)
     async with streams, store, asyncio.TaskGroup() as answers:
         while True:
             try:

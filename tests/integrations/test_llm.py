@@ -141,11 +141,12 @@ def test_a_prompt_that_is_lost_on_its_way_to_the_generator_is_told(stack: Answer
     assert end_of(stack.page(stack.ask())) == {"reason": "done"}
 
 
-def test_a_stopped_generator_ends_what_it_was_at(stack: AnswerStack):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_generator_ends_what_it_was_at(stack: AnswerStack, number: int):
     page = stack.page(stack.ask())
     writes(page)
 
-    os.kill(stack.generator.pid, signal.SIGTERM)
+    os.kill(stack.generator.pid, number)
 
     assert end_of(page) == {"reason": "cancelled"}
     assert stack.generator.wait(5) == 0
