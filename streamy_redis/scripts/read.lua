@@ -34,13 +34,13 @@ local function summary(entry)
   return {entry[1], found and found.tag or '0'}
 end
 
--- Where the page starts, inclusive; nil where it is empty.
+-- Where the page starts, inclusive; nil where it is empty. A summary looks only at the cursor.
 local first
 if start == 'after' then
   first = ARGV[2]
 elseif start == 'all' then
   first = newest and '-'
-elseif newest then
+elseif newest and limit > 0 then
   -- A newcomer to an ended stream gets the end, whatever it asked to be replayed.
   local wanted = tonumber(ARGV[2])
   if ended then

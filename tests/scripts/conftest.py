@@ -91,6 +91,11 @@ class Log:
     ) -> Page:
         return Page(*self._run(READ, self.key, arguments=[start, argument, limit, most_bytes]))
 
+    def calls(self, command: str) -> int:
+        """How often the server has carried out a command, in scripts too."""
+        counted = self.store.info("commandstats").get(f"cmdstat_{command}")
+        return counted["calls"] if counted else 0
+
     # -- the log itself ---------------------------------------------------------------------------
 
     @property

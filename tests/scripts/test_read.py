@@ -144,6 +144,16 @@ def test_the_newest_n_events_reach_over_pages(log: Log):
     assert log.read("newest", 250).ids == ids[-250:]
 
 
+def test_a_summary_doesn_t_look_for_the_newest_n_events(log: Log):
+    positions(log, 250)
+    looks = log.calls("xrevrange")
+
+    page = log.read("newest", 250, limit=0)
+
+    assert (page.length, page.runs) == (250, [])
+    assert log.calls("xrevrange") == looks
+
+
 @pytest.mark.parametrize(("wanted", "events"), [(0, 0), (1, 1), (2, 2), (9, 3)])
 def test_a_newcomer_to_an_ended_stream_gets_the_end_too(log: Log, wanted: int, events: int):
     ids = positions(log, 3)
