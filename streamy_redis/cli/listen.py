@@ -9,12 +9,22 @@ import sys
 import click
 
 from ..core.event import ReceivedEvent
+from ..core.publication import Position
 from ..core.replay import Replay, validate_replay
 from .command import command
 from .options import as_json_option, manager, redis_options, stream_argument
 from .output import as_json, printable, watch_output
 
 __all__ = ["listen"]
+
+
+def _validated_event_id(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> str | None:
+    """Refused if it is none, since nothing would be shown as missed; "" is that of a first time."""
+    if value and Position.parse(value) is None:
+        raise click.BadParameter("must be an event's id, as send and listen print it")
+    return value
 
 
 @command(
@@ -31,7 +41,12 @@ __all__ = ["listen"]
     metavar="N|all",
     help="Begin with the newest N events of the history, or with all of them.",
 )
-@click.option("--last-event-id", metavar="ID", help="Begin behind this event, and miss none.")
+@click.option(
+    "--last-event-id",
+    metavar="ID",
+    callback=_validated_event_id,
+    help="Begin behind this event, and miss none.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Say on standard error when Redis goes away.")
 @redis_options
 def listen(

@@ -149,6 +149,15 @@ def test_begins_behind_an_event(commands: Commands):
     assert [line.split("  ")[-1] for line in done.stdout.splitlines()] == ["b", "c", ""]
 
 
+def test_an_empty_last_event_id_is_none(commands: Commands):
+    commands.call("send", "room", stdin="a\nb\n")
+    commands.call("end", "room")
+
+    done = commands.run("listen", "room", "--last-event-id", "", "--replay", "1")
+
+    assert [line.split("  ")[-1] for line in done.stdout.splitlines()] == ["b", ""]
+
+
 def test_text_can_not_steer_the_terminal(commands: Commands):
     commands.call("send", "room", "red\x1b[31m\nsecond")
     commands.call("end", "room")
@@ -337,6 +346,7 @@ def test_redis_that_is_away_is_an_exit_code_of_its_own(commands: Commands):
         ["listen", "a\nb"],
         ["listen", "room", "--replay", "-1"],
         ["listen", "room", "--replay", "some"],
+        ["listen", "room", "--last-event-id", "12"],
         ["listen"],
         ["no-such-command"],
         ["doctor", "ftp://127.0.0.1/"],
