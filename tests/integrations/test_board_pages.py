@@ -134,8 +134,9 @@ def test_tabs_that_are_cut_in_the_middle_of_an_event_go_on_behind_the_one_before
         tab.assert_zeros()
     sent = [event.last_event_id for event in boards.log("talk")]
     for proxy in proxies:
-        came_back = [request for request in proxy.requests if request.last_event_id]
-        assert len(came_back) == 3
+        # Chromium repeats by itself what meets a kept connection at the moment of its end.
+        came_back = [r for r in proxy.requests if r.last_event_id and r.status]
+        assert len(came_back) == 3, proxy.requests
         for request in came_back:
             assert sent.index(request.last_event_id) >= sent.index(seen)
 
