@@ -362,6 +362,31 @@ def test_a_page_is_read_anew_when_the_history_has_changed(process: Process, faul
     assert written.count(b"\ndata: 0") == {"flush": 0, "trim": 1}.get(fault, 2)
 
 
+def test_a_page_is_read_anew_when_another_event_stands_in_the_newest_s_place(process: Process):
+    cursor = missed(process, 3)
+    come_back(process, cursor)
+    process.redis.roll_back(1)
+    process.send()
+
+    pages, written = come_back(process, cursor)
+
+    assert pages == 1
+    assert written.count(b"\ndata: 0") == 3
+    assert process.redis.newest_tag.encode() in written
+
+
+def test_a_page_that_is_kept_expires_no_later_than_the_log(process: Process):
+    cursor = missed(process, 3)
+    first = process.add(cursor)
+    process.read_log()
+    process.advance(0.9)
+
+    second = process.add(cursor)
+
+    assert process.read_log() == 0
+    assert second.expires_at == pytest.approx(first.expires_at, abs=0.01)
+
+
 def test_a_short_page_is_not_kept(process: Process):
     cursor = missed(process, 2)
 
