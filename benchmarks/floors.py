@@ -127,23 +127,24 @@ def _bursts() -> Iterator[Floor]:
             _figure("bursts", ours, "writes_per_batch"),
             most=1.1,
         )
-        yield _beside_fan_out("bursts", ours)
+        yield Floor(
+            "bursts",
+            f"{_SHORT[ours]} ÷ the same at fan-out, one by one",
+            _ratio(_figure("bursts", ours, _RATE), _figure("fanout", ours, _RATE)),
+            least=5,
+        )
     yield _against("bursts", "ours-flask-sync", "nchan", least=3)
     yield _against("bursts", "ours-starlette", "sse-starlette", least=20)
 
 
-def _beside_fan_out(work: str, ours: str) -> Floor:
-    return Floor(
-        work,
-        f"{_SHORT[ours]} ÷ the same at fan-out, one by one",
-        _ratio(_figure(work, ours, _RATE), _figure("fanout", ours, _RATE)),
-        least=5,
-    )
-
-
 def _resume() -> Iterator[Floor]:
     for ours in ("ours-starlette", "ours-flask-sync", "ours-flask-gthread", "ours-flask-gevent"):
-        yield _beside_fan_out("resume", ours)
+        yield Floor(
+            "resume",
+            f"{_SHORT[ours]} ÷ the same at fan-out, right after",
+            _figure("resume", ours, "times_fan_out"),
+            least=5,
+        )
 
 
 def _idle() -> Iterator[Floor]:

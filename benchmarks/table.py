@@ -10,9 +10,6 @@ from .figures import Results, Row
 __all__ = ["COLUMNS", "Column", "markdown", "text", "times"]
 
 
-SAME_AT_FAN_OUT = "the same at fan-out"
-
-
 @dataclass(frozen=True, slots=True)
 class Column:
     """One figure.
@@ -21,8 +18,7 @@ class Column:
         title: with its unit.
         scale: from the figure's own unit to the title's.
         digits: behind the point.
-        reference: whose figure the others are divided by where no absolute ones are shown;
-            SAME_AT_FAN_OUT for the contestant's own one there.
+        reference: whose figure the others are divided by where no absolute ones are shown.
         relative_title: the title then; a column without one is for the terminal only.
     """
 
@@ -44,10 +40,7 @@ class Column:
             return "-"
         if self.reference is None:
             return self.absolute(row)
-        if self.reference == SAME_AT_FAN_OUT:
-            base = results.get("fanout", row.contestant, self.figure)
-        else:
-            base = results.get(row.work, self.reference, self.figure)
+        base = results.get(row.work, self.reference, self.figure)
         return times(value / base) if base else "-"
 
 
@@ -102,8 +95,9 @@ COLUMNS: dict[str, Sequence[Column]] = {
         Column("pubsub_connections", "subscribed", 1, 0, None, "of these subscribed"),
     ),
     "resume": (
+        Column("deliveries_per_cpu", _RATE),
         Column(
-            "deliveries_per_cpu", _RATE, 1, 0, SAME_AT_FAN_OUT, f"{_RATE}, {SAME_AT_FAN_OUT} = 1"
+            "times_fan_out", "times fan-out", 1, 1, None, f"{_RATE}, the same server at fan-out = 1"
         ),
         Column("pss_peak", "peak MB", 1e-6, 0),
     ),

@@ -14,6 +14,7 @@ from .stage import Stage
 __all__ = ["WORKS", "Pace", "Work"]
 
 _ROOM = "room"
+_BESIDE = "beside"
 _PEERS = tuple(name for name, contestant in CONTESTANTS.items() if not contestant.is_ours)
 _OURS = tuple(contestant.name for contestant in OURS)
 # Clients, and events a second: 20,000 deliveries a second at each size.
@@ -104,7 +105,15 @@ def _resume(stage: Stage, contestant: Contestant, pace: Pace) -> Figures:
                 cpu += serving.worker.cpu_seconds() - before
                 events += received.events
             serving.close_clients()
-        return {"deliveries_per_cpu": events / cpu, "pss_peak": float(serving.worker.pss())}
+        # Right after it, since a machine is not equally fast for all the minutes of a run.
+        beside = pace.count(500)
+        _open(serving, [_BESIDE] * beside)
+        fan_out = serving.run(Plan([_BESIDE], rate=40, seconds=pace.seconds), beside)
+        return {
+            "deliveries_per_cpu": events / cpu,
+            "times_fan_out": events / cpu / fan_out["deliveries_per_cpu"],
+            "pss_peak": float(serving.worker.pss()),
+        }
 
 
 def _growth(stage: Stage, contestant: Contestant, pace: Pace) -> Figures:
