@@ -13,7 +13,7 @@ import redis
 from streamy_redis import StreamConfig, StreamManager
 from streamy_redis.core.event import encode_event
 from streamy_redis.keys import Keys
-from streamy_redis.scripts import PUBLISH, publish_arguments
+from streamy_redis.scripts import PUBLISH, nonces_of, publish_arguments
 
 __all__ = ["Route", "RouteKind", "open_route"]
 
@@ -99,7 +99,7 @@ class _Streamy:
             )
             arguments = publish_arguments(
                 [block],
-                [secrets.token_hex(12)],
+                nonces_of(secrets.token_hex(12), 1),
                 is_end=False,
                 history_length=self._config.history_length,
                 ttl=self._config.history_ttl,

@@ -22,6 +22,7 @@ from ..scripts import (
     PUBLISH,
     READ,
     Command,
+    Nonce,
     Script,
     event_ids,
     nonces_of,
@@ -84,7 +85,7 @@ class Publisher:
 
     async def end(self, stream_id: str, block: bytes) -> bool:
         """Whether this call ended the stream."""
-        nonces = [secrets.token_hex(12)]
+        nonces = nonces_of(secrets.token_hex(12), 1)
         status, _ = await self._publish(stream_id, [block], nonces, is_end=True, is_repeat=False)
         return status != "ended"
 
@@ -110,7 +111,7 @@ class Publisher:
         self,
         stream_id: str,
         blocks: Sequence[bytes],
-        nonces: Sequence[str],
+        nonces: Sequence[Nonce],
         *,
         is_end: bool,
         is_repeat: bool,
@@ -130,7 +131,7 @@ class Publisher:
             return await self._evaluate(PUBLISH, keys, arguments)
 
         action = f"{'end' if is_end else 'send to'} {stream_id!r}"
-        key = None if is_end else nonces[-1].partition("\0")[0]
+        key = None if is_end else nonces[-1].text.partition("\0")[0]
         status, position = await self._run(evaluate, action, keys[0], idempotency_key=key)
         return status.decode(), position.decode()
 

@@ -118,15 +118,19 @@ def encode_events(
         raise InvalidEvent("events", f"must be a list of events, not {type(events).__name__}")
     blocks = []
     for i, item in enumerate(events):
-        event = item if isinstance(item, Event) else Event(item)
+        data, event_name, retry = _parts(item)
         try:
-            block = encode_event(
-                event.data, event.event_name, event.retry, max_size=max_size, to_json=to_json
-            )
+            block = encode_event(data, event_name, retry, max_size=max_size, to_json=to_json)
         except InvalidEvent as exc:
             raise InvalidEvent(f"events[{i}].{exc.field}", exc.rule) from exc
         blocks.append(block)
     return blocks
+
+
+def _parts(item: object) -> tuple[object, str | None, int | None]:
+    if isinstance(item, Event):
+        return item.data, item.event_name, item.retry
+    return item, None, None
 
 
 def encode_end(data: object, *, max_size: int, to_json: Callable[[Any], str | bytes]) -> bytes:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..core.history import HistoryPage, HistoryRequest, HistoryRun, StreamInfo
 from ..core.publication import NO_TAG, Position, Publication
@@ -15,6 +15,7 @@ __all__ = [
     "PUBLISH",
     "READ",
     "Command",
+    "Nonce",
     "Script",
     "event_ids",
     "nonces_of",
@@ -51,13 +52,20 @@ class Script:
         return ("EVAL", self.source, len(keys), *keys, *arguments)
 
 
+class Nonce(NamedTuple):
+    """What tells a publication from all others, and the tag that its event id carries of it."""
+
+    text: str
+    tag: str
+
+
 PUBLISH = Script.load("publish.lua")
 READ = Script.load("read.lua")
 
 
 def publish_arguments(
     blocks: Sequence[bytes],
-    nonces: Sequence[str],
+    nonces: Sequence[Nonce],
     *,
     is_end: bool,
     history_length: int,
@@ -72,15 +80,14 @@ def publish_arguments(
         int(may_repeat),
     ]
     for block, nonce in zip(blocks, nonces, strict=True):
-        arguments += (block, nonce, tag_of(nonce))
+        arguments += (block, nonce.text, nonce.tag)
     return tuple(arguments)
 
 
-def nonces_of(key: str, count: int) -> list[str]:
+def nonces_of(key: str, count: int) -> list[Nonce]:
     """One nonce a publication; no caller's key holds a NUL, so none can be another's."""
-    if count == 1:
-        return [key]
-    return [f"{key}\0{i}/{count}" for i in range(1, count + 1)]
+    texts = [key] if count == 1 else [f"{key}\0{i}/{count}" for i in range(1, count + 1)]
+    return [Nonce(text, tag_of(text)) for text in texts]
 
 
 def tag_of(nonce: str) -> str:
@@ -88,13 +95,13 @@ def tag_of(nonce: str) -> str:
     return hashlib.blake2s(nonce.encode(), digest_size=4).hexdigest()
 
 
-def event_ids(last_position: str, nonces: Sequence[str]) -> list[str]:
+def event_ids(last_position: str, nonces: Sequence[Nonce]) -> list[str]:
     """The ids of contiguous publications, by the position of the last."""
     if not last_position:
         return [""] * len(nonces)
     epoch, _, last = last_position.partition("-")
     first = int(last) - len(nonces) + 1
-    return [f"{epoch}-{first + i}-{tag_of(nonce)}" for i, nonce in enumerate(nonces)]
+    return [f"{epoch}-{first + i}-{nonce.tag}" for i, nonce in enumerate(nonces)]
 
 
 def read_arguments(request: HistoryRequest, *, most_bytes: int) -> Command:

@@ -21,6 +21,7 @@ from ..scripts import (
     PUBLISH,
     READ,
     Command,
+    Nonce,
     Script,
     event_ids,
     nonces_of,
@@ -74,7 +75,7 @@ class Publisher:
 
     def end(self, stream_id: str, block: bytes) -> bool:
         """Whether this call ended the stream."""
-        nonces = [secrets.token_hex(12)]
+        nonces = nonces_of(secrets.token_hex(12), 1)
         status, _ = self._publish(stream_id, [block], nonces, is_end=True, is_repeat=False)
         return status != "ended"
 
@@ -100,7 +101,7 @@ class Publisher:
         self,
         stream_id: str,
         blocks: Sequence[bytes],
-        nonces: Sequence[str],
+        nonces: Sequence[Nonce],
         *,
         is_end: bool,
         is_repeat: bool,
@@ -120,7 +121,7 @@ class Publisher:
             return self._evaluate(PUBLISH, keys, arguments)
 
         action = f"{'end' if is_end else 'send to'} {stream_id!r}"
-        key = None if is_end else nonces[-1].partition("\0")[0]
+        key = None if is_end else nonces[-1].text.partition("\0")[0]
         status, position = self._run(evaluate, action, keys[0], idempotency_key=key)
         return status.decode(), position.decode()
 

@@ -18,7 +18,7 @@ import redis.asyncio
 
 from streamy_redis.keys import Keys
 from streamy_redis.replies import PythonReplies
-from streamy_redis.scripts import PUBLISH, Command, event_ids, nonces_of, publish_arguments
+from streamy_redis.scripts import PUBLISH, Command, Nonce, event_ids, nonces_of, publish_arguments
 from tests.browser import EventSource
 from tests.deadline import Deadline
 from tests.event_stream import MessageEvent, events_of
@@ -146,7 +146,7 @@ def keys_of(prefix: str, stream_id: str) -> list[str]:
     return [Keys(prefix).log(stream_id), Keys(prefix).channel(stream_id)]
 
 
-def publishing(keys: list[str], data: str) -> tuple[Command, list[str]]:
+def publishing(keys: list[str], data: str) -> tuple[Command, list[Nonce]]:
     """The real command for one event, as the first try sends it, and what its id is made of."""
     nonces = nonces_of(data, 1)
     arguments = publish_arguments(
