@@ -7,6 +7,7 @@ subscriber registered, so that a response which a hook replaces costs nothing.
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -45,7 +46,7 @@ class OpenStream(Protocol):
         environ: WSGIEnvironment,
         status: str,
         headers: list[tuple[str, str]],
-        on_end: Callable[[], None] | None,
+        on_end: Callable[[], None],
     ) -> TakenSocket | None: ...
     def chunks(self) -> Iterator[bytes]: ...
     def close(self) -> None: ...
@@ -89,8 +90,8 @@ class StreamResponse(Response):
         if stream.has_nothing_to_say:
             stream.close()
             return self._refuse(HTTPStatus.NO_CONTENT, headers)
-        # Without hooks nothing of the response is kept: it is most of what a client would cost.
-        on_end = self._end if self._on_close else None
+        # Nothing but these is kept of the response: it is most of what a client would cost.
+        on_end = functools.partial(_run_close_hooks, self._on_close)
         taken = stream.hand_over(environ, self.status, headers, on_end)
         if taken is not None:
             # For the worker and for every middleware it is an ordinary response, and finished.
@@ -98,14 +99,6 @@ class StreamResponse(Response):
             return ClosingIterator([], taken.release_worker), self.status, fields
         stream.abort = _abort(environ)
         return self._body(_Chunks(stream)), self.status, headers
-
-    def _end(self) -> None:
-        """A response that was handed over has ended: its close hooks may wait, so off with them."""
-        if not threading.main_thread().is_alive():
-            # The process exits: no thread comes to anything any more.
-            self.close()
-        else:
-            threading.Thread(target=self.close, name="streamy-redis-close", daemon=True).start()
 
     def _refuse(
         self, status: HTTPStatus, headers: list[tuple[str, str]]
@@ -115,6 +108,20 @@ class StreamResponse(Response):
 
     def _body(self, chunks: Iterable[bytes]) -> Iterable[bytes]:
         return ClosingIterator(chunks, self.close)
+
+
+def _run_close_hooks(hooks: Sequence[Callable[[], Any]]) -> None:
+    """A response that was handed over has ended: its close hooks may wait, so off with them."""
+
+    def run() -> None:
+        for hook in hooks:
+            hook()
+
+    if hooks and not threading.main_thread().is_alive():
+        # The process exits: no thread comes to anything any more.
+        run()
+    elif hooks:
+        threading.Thread(target=run, name="streamy-redis-close", daemon=True).start()
 
 
 class _Chunks:

@@ -137,7 +137,7 @@ class SocketWriter:
         subscriber: Subscriber,
         listener: Listener,
         sockets: Sockets,
-        on_end: Callable[[], None] | None,
+        on_end: Callable[[], None],
     ) -> None:
         # -1 when it is closed.
         self.fd = fd
@@ -218,8 +218,7 @@ class SocketWriter:
             connection.shutdown(socket.SHUT_RDWR)
         self.fd = -1
         try:
-            if self._on_end is not None:
-                self._on_end()
+            self._on_end()
         except Exception:
             # Others are written to by the same thread.
             _log.exception("what a response does at its end failed")
@@ -278,8 +277,11 @@ class Sockets:
             self.abandon()
 
     def abandon(self) -> None:
-        """Closes what is open, without a word to clients: after a fork they are the parent's."""
-        for key in list(self._selector.get_map().values()):
+        """Closes what is open, without a word to clients: after a fork they are the parent's.
+
+        Repeating it is harmless.
+        """
+        for key in list((self._selector.get_map() or {}).values()):
             if isinstance(key.data, SocketWriter):
                 os.close(key.data.fd)
                 key.data.fd = -1

@@ -107,14 +107,13 @@ class Listener:
         subscriber: Subscriber,
         connection: socket.socket,
         head: bytes,
-        on_end: Callable[[], None] | None,
+        on_end: Callable[[], None],
     ) -> TakenSocket:
         """From now on the subscriber's frames go to a socket that its worker gives up.
 
         Args:
             head: of the HTTP response.
-            on_end: called when the response has ended, by a thread that must not wait; None for
-                nothing to call.
+            on_end: called when the response has ended, by a thread that must not wait.
 
         Raises:
             OSError, RuntimeError: the process has no descriptor or thread left; nothing has
@@ -176,6 +175,7 @@ class Listener:
     def close(self) -> None:
         """Ends all responses and threads, and closes the connection."""
         self._closing.set()
+        _started.discard(self)
         atexit.unregister(self._end_with_process)
         with self._lock:
             self._hub.close(time.monotonic())
@@ -198,6 +198,7 @@ class Listener:
         """In a fork: closes the copies of what its parent has open, which keeps it.
 
         Of the threads nothing is left, but greenlets are forked as well, and rest from now on.
+        Repeating it is harmless.
         """
         # Another one, since whoever held the lock of the old one may not be here.
         self._closing = threading.Event()
@@ -248,7 +249,11 @@ class Listener:
             threading.Event().wait()
 
     def _tick(self) -> None:
-        while not self._closing.wait(TICK_INTERVAL):
+        while True:
+            self._closing.wait(TICK_INTERVAL)
+            # In a fork it is another one by now.
+            if self._closing.is_set():
+                return
             is_stopping = self._server is not None and self._server.is_stopping()
             with self._lock:
                 now = time.monotonic()
@@ -317,6 +322,8 @@ class Listener:
     def _read_history(self) -> None:
         while not self._closing.is_set():
             self._has_requests.wait()
+            if self._closing.is_set():
+                return
             self._has_requests.clear()
             with self._lock:
                 requests = self._hub.requests_to_send()
@@ -331,6 +338,8 @@ class Listener:
         except Exception as exc:
             # Whatever it was: a request without an answer would keep its stream waiting for ever.
             pages = [exc] * len(requests)
+        if self._closing.is_set():
+            return
         with self._lock:
             now = time.monotonic()
             for request, page in zip(requests, pages, strict=True):
@@ -429,9 +438,14 @@ def _watch_forks() -> None:
 
 
 def _abandon_all() -> None:
-    for listener in list(_started):
-        listener.abandon()
+    inherited = list(_started)
     _started.clear()
+    for listener in inherited:
+        try:
+            listener.abandon()
+        except Exception:
+            # Those of other managers are the parent's as well.
+            _log.exception("what a fork has inherited could not be given up")
 
 
 class _Channels:

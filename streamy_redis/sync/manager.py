@@ -410,7 +410,8 @@ class StreamManager:
         process = self._processes.get(pid)
         if process is None:
             for inherited in [each for each in list(self._processes) if each != pid]:
-                self._processes.pop(inherited, None)
+                # Where a fork was made without Python's hooks, it has not been done yet.
+                self._processes.pop(inherited).listener.abandon()
             source = self._source or self._app_url or url_from_environment()
             # One call that no other thread can split: the first to come wins.
             process = self._processes.setdefault(pid, _Process(source, self._config, self._tally))

@@ -105,15 +105,14 @@ class Stream:
         environ: Mapping[str, Any],
         status: str,
         headers: list[tuple[str, str]],
-        on_end: Callable[[], None] | None,
+        on_end: Callable[[], None],
     ) -> TakenSocket | None:
         """Gives its frames to the listener to write, where the server allows that.
 
         Args:
             environ: of the WSGI request whose response this is.
             status, headers: of the response, as WSGI has them.
-            on_end: called when the response has ended, by a thread that must not wait; None for
-                nothing to call.
+            on_end: called when the response has ended, by a thread that must not wait.
         """
         reason = obstacle(environ) if self._config.handover else "handover is turned off"
         if reason is None:

@@ -70,7 +70,7 @@ class WsgiConnection:
         self._body: Iterable[bytes] | None = None
         self._closing = threading.Lock()
         # What closing it raised, until that is told.
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="streamy-redis-testing", daemon=True)
         self._thread.start()
 
@@ -89,7 +89,7 @@ class WsgiConnection:
     def _close(self) -> None:
         try:
             self._close_body()
-        except Exception as exc:
+        except BaseException as exc:
             # Raised in the test's thread.
             self._error = exc
 

@@ -700,6 +700,21 @@ def test_a_forked_child_that_does_something_else_takes_nothing(told: Told, site:
         end_fork(site, child)
 
 
+def test_a_forked_child_takes_nothing_of_streams_that_take_a_greenlet(new_site: NewSite, room: str):
+    site = new_site("gunicorn-gevent", app=APP, handover=False, position_check_interval=0.2)
+    stays = site.browser(room).wait_open()
+    child = fork(site, room, Path("none"))
+    try:
+        for n in range(50):
+            site.streams.send_event(room, str(n))
+            Deadline(0.02).stays(lambda: True)
+
+        assert stays.wait_for(50).data == [str(n) for n in range(50)]
+        assert stays.connects == 1
+    finally:
+        end_fork(site, child)
+
+
 def test_a_stuck_client_is_cut_off_although_a_forked_child_has_a_copy(
     told: Told, site: Site, room: str, pipe: Path
 ):
