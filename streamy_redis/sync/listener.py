@@ -219,8 +219,6 @@ class Listener:
             ("history", self._read_history),
             ("ticker", self._tick),
         )
-        _watch_forks()
-        _started.add(self)
         self._server = self._server or ServerWatch()
         self._tally.add(self._hub.stats)
         # All of them but for those that an earlier call could start before threads ran out.
@@ -228,6 +226,8 @@ class Listener:
             self._start_thread(name, loop)
 
     def _start_thread(self, name: str, loop: Callable[[], None]) -> None:
+        _watch_forks()
+        _started.add(self)
         thread = threading.Thread(
             target=self._supervise, args=(name, loop), name=f"streamy-redis-{name}", daemon=True
         )
@@ -320,11 +320,11 @@ class Listener:
     # The log
 
     def _read_history(self) -> None:
-        while not self._closing.is_set():
+        while True:
             self._has_requests.wait()
+            self._has_requests.clear()
             if self._closing.is_set():
                 return
-            self._has_requests.clear()
             with self._lock:
                 requests = self._hub.requests_to_send()
             for i in range(0, len(requests), _REQUESTS):
@@ -339,6 +339,7 @@ class Listener:
             # Whatever it was: a request without an answer would keep its stream waiting for ever.
             pages = [exc] * len(requests)
         if self._closing.is_set():
+            # In a fork the page is the parent's.
             return
         with self._lock:
             now = time.monotonic()
