@@ -34,7 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long ones begin first, so that nobody waits for them at the end."""
+    """Faults run alone; the long ones begin first, so that nobody waits for them at the end."""
     for item in items:
         if item.path.is_relative_to(ROOT / "tests" / "faults"):
             item.add_marker(pytest.mark.alone)
