@@ -1,4 +1,4 @@
-from flask import Flask, request
+from flask import Flask
 from streamy_redis import StreamConfig, StreamManager
 
 app = Flask(__name__)
@@ -7,4 +7,4 @@ streams = StreamManager(app=app, config=StreamConfig(max_subscribers=20))
 
 @app.get("/events/<stream_id>")
 def events(stream_id):
-    return streams.get_stream(stream_id, last_event_id=request.args.get("cursor"))
+    return streams.get_stream(stream_id)

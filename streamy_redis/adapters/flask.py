@@ -18,6 +18,8 @@ from flask import Response
 from werkzeug.wsgi import ClosingIterator
 
 from ..core.headers import retry_after
+from ..core.publication import Position
+from ..core.request import cursor_of
 from ..exceptions import InvalidEvent
 
 if TYPE_CHECKING:
@@ -61,7 +63,7 @@ class StreamResponse(Response):
     """Serves a stream to one client. Headers, cookies and close hooks are those of any response.
 
     Args:
-        new_stream: makes the stream, given the request's Last-Event-ID.
+        new_stream: makes the stream, given the request's cursor.
         headers: its fields.
     """
 
@@ -71,7 +73,9 @@ class StreamResponse(Response):
     implicit_sequence_conversion = False
 
     def __init__(
-        self, new_stream: Callable[[str | None], OpenStream], headers: Sequence[tuple[str, str]]
+        self,
+        new_stream: Callable[[Position | None], OpenStream],
+        headers: Sequence[tuple[str, str]],
     ) -> None:
         super().__init__(iter(()), headers=headers, direct_passthrough=True)
         self._new_stream = new_stream
@@ -83,7 +87,8 @@ class StreamResponse(Response):
         headers = self.get_wsgi_headers(environ).to_wsgi_list()
         if environ["REQUEST_METHOD"] == "HEAD":
             return self._body([]), self.status, headers
-        stream = self._new_stream(environ.get("HTTP_LAST_EVENT_ID"))
+        cursor = cursor_of(environ.get("HTTP_LAST_EVENT_ID"), environ.get("QUERY_STRING", ""))
+        stream = self._new_stream(cursor)
         if not stream.add():
             return self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, [*headers, retry_after()])
         stream.wait_open()

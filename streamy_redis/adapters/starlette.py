@@ -16,6 +16,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from ..core.headers import retry_after
+from ..core.publication import Position
+from ..core.request import cursor_of
 from ..exceptions import InvalidEvent
 
 __all__ = ["OpenStream", "StreamResponse", "refuse_stream_id"]
@@ -41,12 +43,14 @@ class StreamResponse(Response):
     """Serves a stream to one client. Headers, cookies and background are those of any response.
 
     Args:
-        new_stream: makes the stream, given the request's Last-Event-ID.
+        new_stream: makes the stream, given the request's cursor.
         headers: its fields.
     """
 
     def __init__(
-        self, new_stream: Callable[[str | None], OpenStream], headers: Sequence[tuple[str, str]]
+        self,
+        new_stream: Callable[[Position | None], OpenStream],
+        headers: Sequence[tuple[str, str]],
     ) -> None:
         self.status_code = HTTPStatus.OK
         self.background = None
@@ -60,11 +64,11 @@ class StreamResponse(Response):
             if scope["method"] == "HEAD":
                 await self._finish(send, HTTPStatus.OK, self.raw_headers)
             else:
-                await self._serve(Headers(scope=scope).get("last-event-id"), receive, send)
+                await self._serve(_cursor_of(scope), receive, send)
         if self.background is not None:
             await self.background()
 
-    async def _serve(self, cursor: str | None, receive: Receive, send: Send) -> None:
+    async def _serve(self, cursor: Position | None, receive: Receive, send: Send) -> None:
         stream = self._new_stream(cursor)
         if not stream.add(receive):
             name, value = retry_after()
@@ -87,6 +91,12 @@ class StreamResponse(Response):
 
     def _untyped_headers(self) -> list[tuple[bytes, bytes]]:
         return [field for field in self.raw_headers if field[0] != b"content-type"]
+
+
+def _cursor_of(scope: Scope) -> Position | None:
+    # Servers for WSGI join what comes twice; here it comes twice.
+    last_event_id = ",".join(Headers(scope=scope).getlist("last-event-id"))
+    return cursor_of(last_event_id, scope.get("query_string", b"").decode("latin-1"))
 
 
 async def _start(send: Send, status: int, headers: list[tuple[bytes, bytes]]) -> None:

@@ -289,10 +289,11 @@ class StreamManager:
     ) -> Response:
         """A Flask response that is the stream, for a view to return.
 
-        Nothing happens before it is served. Then the request's Last-Event-ID (HTML 9.2.4) decides
-        whether it resumes: the client gets what came after that event, or a ``stream-reset`` if
-        that can't be shown any more. It ends when the client leaves, the stream ends, the server
-        stops, or a bound of ``StreamConfig`` is reached; the client resumes by itself.
+        Nothing happens before it is served. Then the request's Last-Event-ID (HTML 9.2.4), or else
+        its query's ``lastEventId``, which polyfills send instead, decides whether it resumes: the
+        client gets what came after that event, or a ``stream-reset`` if that can't be shown any
+        more. It ends when the client leaves, the stream ends, the server stops, or a bound of
+        ``StreamConfig`` is reached; the client resumes by itself.
 
         Args:
             stream_id: as in ``send_event``. Who may read it is for the caller to check.
@@ -331,10 +332,10 @@ class StreamManager:
         except InvalidEvent as exc:
             return refuse_stream_id(exc)
 
-        def new_stream(request_cursor: str | None) -> Stream:
+        def new_stream(cursor_of_request: Position | None) -> Stream:
             return self._process.new_stream(
                 stream_id,
-                cursor=Position.parse(request_cursor) or Position.parse(last_event_id),
+                cursor=cursor_of_request or Position.parse(last_event_id),
                 replay=replay,
                 event_name=name,
                 keep_alive_interval=keep_alive_interval,

@@ -137,6 +137,19 @@ def test_a_cursor_can_come_as_argument_and_the_header_wins(site: Site, room: str
     assert both.events[0].last_event_id == ids[1]
 
 
+def test_a_polyfill_s_cursor_comes_in_the_address(site: Site, room: str):
+    ids = site.streams.send_events(room, ["a", "b", "c"])
+
+    def seen(**cursors: str) -> list[str]:
+        newest = site.browser(room, **cursors).wait_for(lambda b: "c" in b.data)
+        site.leave()
+        return newest.data
+
+    assert seen(lastEventId=ids[0], query_last_event_id=ids[1]) == ["b", "c"]
+    assert seen(lastEventId=ids[0], last_event_id=ids[1]) == ["c"], "the header wins"
+    assert seen(lastEventId="nonsense", query_last_event_id=ids[1]) == ["c"]
+
+
 def test_a_keep_alive_is_a_comment_and_one_newline(site: Site, room: str):
     browser = site.browser(room).wait_open()
     size = len(browser.body)

@@ -94,9 +94,9 @@ def test_the_limited_app_resumes_at_a_cursor_in_the_address(
     with StreamManager(redis_server.url) as streams:
         ids = [streams.send_event("report-7", str(n)) for n in range(3)]
 
-    with EventSource(f"{site.stream}?cursor={ids[0]}") as browser:
+    with EventSource(f"{site.stream}?lastEventId={ids[0]}") as browser:
         assert browser.wait_for(2).data == ["1", "2"]
-    with EventSource(f"{site.stream}?cursor=") as newcomer:
+    with EventSource(f"{site.stream}?lastEventId=") as newcomer:
         assert newcomer.wait_open().data == []
 
 

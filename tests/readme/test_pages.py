@@ -30,7 +30,7 @@ def test_the_page_that_opens_again_goes_on_at_its_cursor(page: Any, redis_server
         asked: list[str] = []
 
         def answer(route: Any) -> None:
-            asked.append(route.request.url.partition("cursor=")[2])
+            asked.append(route.request.url.partition("lastEventId=")[2])
             if len(asked) == 2:
                 route.fulfill(status=503)
             else:
