@@ -105,7 +105,7 @@ class _Streamy:
                 ttl=self._config.history_ttl,
                 may_repeat=False,
             )
-            keys = [self._keys.log(name), self._keys.channel(name)]
+            keys = [self._keys.log(name)]
             pipeline.execute_command(*PUBLISH.by_sha(keys, arguments))
         return [str(reply) for reply in pipeline.execute()]
 

@@ -25,7 +25,7 @@ class Keys:
         return f"{self._prefix}:{{{stream_id.translate(_ESCAPES)}}}"
 
     def log(self, stream_id: str) -> str:
-        """The Redis Stream that holds the history; in one cluster slot with the channel."""
+        """The Redis Stream that holds the history; publish.lua takes the channel's name off it."""
         return self.channel(stream_id) + ":log"
 
 

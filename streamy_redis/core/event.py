@@ -1,8 +1,9 @@
 """Events: what may be sent, and how one is written as an SSE block and read back.
 
-A block is the text of one event as HTML 9.2.5 writes it, from its ``event:`` line to the blank
-line. A frame is a block with its ``id:`` line in front. The order of lines is fixed (event,
-retry, data), so that a frame's first bytes tell what it is.
+A block is the lines of one event as HTML 9.2.5 writes them. A frame is a block with its ``id:``
+line and the blank line behind it. The order of lines is fixed (event, retry, data, id): a frame's
+first bytes tell what it is, and a client that takes its cursor as soon as it sees the ``id:`` line
+(fetch-event-source) has the event by then.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ __all__ = [
     "encode_end",
     "encode_event",
     "encode_events",
-    "open_block",
+    "open_frame",
     "read_frame",
-    "reset_block",
+    "reset_frame",
     "validate_event_name",
 ]
 
@@ -134,8 +135,8 @@ def _parts(item: object) -> tuple[object, str | None, int | None]:
 
 
 def encode_end(data: object, *, max_size: int, to_json: Callable[[Any], str | bytes]) -> bytes:
-    """The block of the end; data None leaves its ``data:`` line empty."""
-    content = b"" if data is None else encode_data(data, max_size=max_size, to_json=to_json)
+    """The block of the end; data None gives it an empty JSON object, since pages parse it."""
+    content = b"{}" if data is None else encode_data(data, max_size=max_size, to_json=to_json)
     return b"event: %b\n%b" % (END.encode(), _data_lines(content))
 
 
@@ -167,12 +168,17 @@ def validate_event_name(event_name: object) -> str:
     return event_name
 
 
-def open_block(event_id: str) -> bytes:
-    """The rest of a response's first block, whose first line is ``retry:``."""
-    return f"id: {event_id}\nevent: {OPEN}\ndata: {{}}\n\n".encode()
+def open_frame(event_id: str, *, trimmed: int = 0) -> bytes:
+    """The rest of a response's first block, whose first line is ``retry:``.
+
+    Args:
+        event_id: the position just before the first event of the response.
+        trimmed: how many events of the history that was asked for are gone.
+    """
+    return _own_frame(OPEN, {"trimmed": trimmed} if trimmed else {}, event_id)
 
 
-def reset_block(event_id: str, *, reason: str, requested: str, first: str | None) -> bytes:
+def reset_frame(event_id: str, *, reason: str, requested: str, first: str | None) -> bytes:
     """How a subscriber learns of a gap.
 
     Args:
@@ -181,10 +187,13 @@ def reset_block(event_id: str, *, reason: str, requested: str, first: str | None
         requested: the cursor that the log couldn't be read from.
         first: id of the first event that follows, if there is one yet.
     """
-    data = json.dumps(
-        {"reason": reason, "requested": requested, "first": first}, separators=(",", ":")
-    )
-    return f"id: {event_id}\nevent: {RESET}\ndata: {data}\n\n".encode()
+    data = {"reason": reason, "requested": requested, "first": first}
+    return _own_frame(RESET, data, event_id)
+
+
+def _own_frame(name: str, data: Mapping[str, object], event_id: str) -> bytes:
+    text = json.dumps(data, separators=(",", ":"))
+    return f"event: {name}\ndata: {text}\nid: {event_id}\n\n".encode()
 
 
 def read_frame(stream_id: str, frame: bytes) -> ReceivedEvent:
@@ -206,7 +215,7 @@ def read_frame(stream_id: str, frame: bytes) -> ReceivedEvent:
 def _data_lines(content: bytes) -> bytes:
     if b"\r" in content:
         content = _LINE_END.sub(b"\n", content)
-    return b"data: %b\n\n" % content.replace(b"\n", b"\ndata: ")
+    return b"data: %b\n" % content.replace(b"\n", b"\ndata: ")
 
 
 def _utf8(text: str) -> bytes:

@@ -1,7 +1,7 @@
 """Publications: an event as Redis carries it, with its position.
 
-A publication is its frame. What has to be known of it (position, kind) is read off its first
-bytes; nothing is parsed or encoded again on the way to a socket.
+A publication is its frame. What has to be known of it (position, kind) is read off its last and
+first bytes; nothing is parsed or encoded again on the way to a socket.
 """
 
 from __future__ import annotations
@@ -18,12 +18,18 @@ NO_TAG = "0"
 
 # epoch-seq-tag as the server writes it: no leading zeros, ASCII digits, nothing around them.
 _CURSOR = re.compile(r"([1-9][0-9]{0,15})-(0|[1-9][0-9]{0,15})-(0|[0-9a-f]{8})")
-_ID_LINE = re.compile(rb"id: ([1-9][0-9]{0,15})-([1-9][0-9]{0,15})-([0-9a-f]{8})\n")
-_NO_ID_LINE = b":\n"
+# How a message ends: the id line (a bare comment without history) and the blank line; behind some
+# publish.lua puts another comment, microseconds of the server's clock.
+_TAIL = re.compile(
+    rb"\n(?:id: ([1-9][0-9]{0,15})-([1-9][0-9]{0,15})-([0-9a-f]{8})|:)\n\n"
+    rb"(?::([1-9][0-9]{15})\n)?\Z"
+)
+# Bytes, at least as many as a tail has.
+_LONGEST_TAIL = 80
+# The lines that can come first, in the order in which event.py writes them.
+_FIRST_LINES = (b"data: ", b"event:", b"retry:")
 _EVENT_LINE = b"event: "
 _END_LINE = b"event: %b\n" % END.encode()
-# What publish.lua puts behind some frames: a comment, microseconds of the server's clock.
-_STAMP = re.compile(rb":([1-9][0-9]{15})\n")
 
 
 class Position(NamedTuple):
@@ -91,25 +97,18 @@ class Publication:
     @classmethod
     def parse(cls, payload: bytes) -> Publication | None:
         """The publication in a message or log entry, or None if this is none of ours."""
-        match = _ID_LINE.match(payload)
-        if match is None:
-            start, position = 0, None
-            if not payload.startswith(_NO_ID_LINE):
-                return None
-        else:
-            epoch, seq, tag = match.groups()
-            start, position = match.end(), Position(int(epoch), int(seq), tag.decode())
-        # One block, whole: a blank line inside would smuggle in a second one, and CR ends a line.
-        end = payload.find(b"\n\n", start) + 2
-        sent_at = None
-        if end != len(payload):
-            stamp = _STAMP.fullmatch(payload, end)
-            if stamp is None:
-                return None
-            payload, sent_at = payload[:end], int(stamp[1])
-        if b"\r" in payload:
+        tail = _TAIL.search(payload, max(0, len(payload) - _LONGEST_TAIL))
+        if tail is None or not payload.startswith(_FIRST_LINES):
             return None
-        return cls(payload, position, payload.startswith(_END_LINE, start), sent_at)
+        epoch, seq, tag, stamp = tail.groups()
+        position = Position(int(epoch), int(seq), tag.decode()) if epoch else None
+        sent_at = None
+        if stamp is not None:
+            payload, sent_at = payload[: tail.start(4) - 1], int(stamp)
+        # One block, whole: a blank line inside would smuggle in a second one, and CR ends a line.
+        if payload.find(b"\n\n") != len(payload) - 2 or b"\r" in payload:
+            return None
+        return cls(payload, position, payload.startswith(_END_LINE), sent_at)
 
     def named(self, event_name: str | None) -> bytes:
         """The frame, under that name if it was sent without one."""
@@ -124,8 +123,7 @@ class Publication:
 
 
 def named_frame(frame: bytes, name: bytes) -> bytes:
-    """The frame, with ``event:`` behind its first line if it was sent without a name."""
-    first_line, _, rest = frame.partition(b"\n")
-    if rest.startswith(_EVENT_LINE):
+    """The frame, with an ``event:`` line in front if it was sent without a name."""
+    if frame.startswith(_EVENT_LINE):
         return frame
-    return b"%b\n%b%b\n%b" % (first_line, _EVENT_LINE, name, rest)
+    return b"%b%b\n%b" % (_EVENT_LINE, name, frame)

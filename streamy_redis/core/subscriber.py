@@ -15,7 +15,7 @@ import enum
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from .event import KEEP_ALIVE, open_block, reset_block
+from .event import KEEP_ALIVE, open_frame, reset_frame
 from .gap import Gap, find_gap
 from .history import HistoryPage, HistoryRequest, HistoryRun
 from .publication import Position, Publication
@@ -270,7 +270,9 @@ class Subscriber:
     def _begin(self, page: HistoryPage) -> None:
         """Takes the page's start as the position, which is a newcomer's or follows a gap."""
         start = page.start
-        self._open(start)
+        # A newcomer who wants all of it is told how much of that is gone.
+        is_cut = self.position is None and self.replay == "all"
+        self._open(start, trimmed=start.seq if is_cut else 0)
         if self._reset is not None:
             gap, requested = self._reset
             self._reset = None
@@ -349,14 +351,14 @@ class Subscriber:
         self.resets += 1
         first = next((str(run.first) for run in following if run.frames), None)
         self._backlog.append(
-            reset_block(str(start), reason=gap, requested=str(requested), first=first)
+            reset_frame(str(start), reason=gap, requested=str(requested), first=first)
         )
 
-    def _open(self, position: Position) -> None:
+    def _open(self, position: Position, *, trimmed: int = 0) -> None:
         if self.start is None:
             self.start = position
             if self._pacing:
-                self._backlog.append(open_block(str(position)))
+                self._backlog.append(open_frame(str(position), trimmed=trimmed))
 
     # Live
 

@@ -106,9 +106,8 @@ def _probes(log: str, channel: str) -> list[_Probe]:
     read, send = "sending and reading", "sending and ending"
     return [
         _Probe("+ping", "the listener notices a dead connection", ("PING",)),
-        # The channel's name is passed to the script as a key as well.
-        _Probe("+eval", "the scripts, when the server doesn't know one yet", _eval(log, channel)),
-        _Probe("+evalsha", "the scripts", ("EVALSHA", _NO_SHA, 2, log, channel)),
+        _Probe("+eval", "the scripts, when the server doesn't know one yet", _eval(log)),
+        _Probe("+evalsha", "the scripts", ("EVALSHA", _NO_SHA, 1, log)),
         _Probe("+exists", read, ("EXISTS", log)),
         _Probe("+xinfo|stream", read, ("XINFO", "STREAM", log)),
         _Probe("+xrevrange", read, ("XREVRANGE", log, "+", "-", "COUNT", 1)),
@@ -130,8 +129,8 @@ def _listening_probes(channel: str) -> list[_Probe]:
     ]
 
 
-def _eval(log: str, channel: str) -> tuple[str | int, ...]:
-    return ("EVAL", "return 1", 2, log, channel)
+def _eval(log: str) -> tuple[str | int, ...]:
+    return ("EVAL", "return 1", 1, log)
 
 
 def _try(connection: redis.Connection, probe: _Probe, prefix: str) -> Missing | None:

@@ -1,11 +1,14 @@
 -- What publish.lua and read.lua know of a log; put in front of each.
 --
 -- An entry of ours has the fields frame, nonce, kind (event or end) and previous (the tag of the
--- entry before it, 0 if there is none of ours), and its frame is one whole block that begins with
--- its own id, as Publication.parse has it. Anything else is foreign: it keeps its place and is
--- skipped.
+-- entry before it, 0 if there is none of ours), and its frame is one whole block that ends with its
+-- own id, as Publication.parse has it. Anything else is foreign: it keeps its place and is skipped.
 
 local PAGE = 100
+-- Bytes of the longest id line, the line end before it and the blank line behind it.
+local LONGEST_TAIL = 49
+-- What a frame begins with, by its first six bytes.
+local FIRST_LINES = {['data: '] = true, ['event:'] = true, ['retry:'] = true}
 
 -- The publication in an entry {id, {field, value, ...}}, or nil if it is foreign.
 local function publication(entry)
@@ -15,11 +18,13 @@ local function publication(entry)
     return nil
   end
   local frame, previous = fields[2], fields[8]
-  local id, epoch, seq, tag, block = string.match(
-    frame, '^id: (([1-9]%d*)%-([1-9]%d*))%-(%x%x%x%x%x%x%x%x)\n()'
+  local id, epoch, seq, tag = string.match(
+    string.sub(frame, -LONGEST_TAIL),
+    '\nid: (([1-9]%d*)%-([1-9]%d*))%-(%x%x%x%x%x%x%x%x)\n\n$'
   )
   if id ~= entry[1] or #epoch > 16 or #seq > 16 or string.find(tag, '%u')
-      or string.find(frame, '\n\n', block, true) ~= #frame - 1 or string.find(frame, '\r', 1, true)
+      or not FIRST_LINES[string.sub(frame, 1, 6)]
+      or string.find(frame, '\n\n', 1, true) ~= #frame - 1 or string.find(frame, '\r', 1, true)
       or not (previous == '0' or string.match(previous, '^%x%x%x%x%x%x%x%x$')) then
     return nil
   end

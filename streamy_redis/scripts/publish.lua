@@ -1,7 +1,7 @@
 -- Appends publications to a stream and publishes them: all or none, contiguous, in order.
 --
--- KEYS[1]  the log
--- KEYS[2]  the channel
+-- KEYS[1]  the log. The channel is named after it, and is no key: where a slot of a cluster
+--          migrates, a script of two keys of which one doesn't exist is refused (TRYAGAIN).
 -- ARGV[1]  kind: event, or end (always one publication)
 -- ARGV[2]  history_length: entries to keep; 0 publishes events without storing them
 -- ARGV[3]  milliseconds that the log lives from now on
@@ -16,7 +16,8 @@
 --   repeated   the same nonce stands there already
 --   ended      refused: the stream had ended at that position
 
-local log, channel = KEYS[1], KEYS[2]
+local log = KEYS[1]
+local channel = string.sub(log, 1, -#':log' - 1)
 local kind = ARGV[1]
 local history_length = tonumber(ARGV[2])
 local last_nonce = ARGV[#ARGV - 1]
@@ -49,7 +50,7 @@ end
 
 if kind == 'event' and history_length == 0 then
   for i = 5, #ARGV, 3 do
-    redis.call('PUBLISH', channel, message(':\n' .. ARGV[i], ARGV[i + 2]))
+    redis.call('PUBLISH', channel, message(ARGV[i] .. ':\n\n', ARGV[i + 2]))
   end
   return {'published', ''}
 end
@@ -78,7 +79,7 @@ for i = 5, #ARGV, 3 do
   seq = seq + 1
   -- tostring() would round a number of 16 digits.
   position = string.format('%.0f-%.0f', epoch, seq)
-  local frame = 'id: ' .. position .. '-' .. tag .. '\n' .. block
+  local frame = block .. 'id: ' .. position .. '-' .. tag .. '\n\n'
   local fields = {position, 'frame', frame, 'nonce', nonce, 'kind', kind, 'previous', previous}
   if kind == 'event' and i + 2 == #ARGV then
     redis.call('XADD', log, 'MAXLEN', history_length, unpack(fields))

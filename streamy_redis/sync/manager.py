@@ -203,7 +203,8 @@ class StreamManager:
 
         Args:
             stream_id: as in ``send_event``. A stream without events can be ended, too.
-            data: of the ``stream-end`` event, as in ``send_event``; None for an empty one.
+            data: of the ``stream-end`` event, as in ``send_event``; None for ``{}``, an object that
+                pages can parse.
 
         Returns:
             True if this call ended it, also if it had to be repeated; False if it had ended.

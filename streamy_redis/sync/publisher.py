@@ -107,7 +107,7 @@ class Publisher:
         is_repeat: bool,
     ) -> tuple[str, str]:
         config = self._config
-        keys = [self._keys.log(stream_id), self._keys.channel(stream_id)]
+        log = self._keys.log(stream_id)
 
         def evaluate(is_retry: bool) -> Any:
             arguments = publish_arguments(
@@ -118,11 +118,11 @@ class Publisher:
                 ttl=config.ended_ttl if is_end else config.history_ttl,
                 may_repeat=is_repeat or is_retry,
             )
-            return self._evaluate(PUBLISH, keys, arguments)
+            return self._evaluate(PUBLISH, [log], arguments)
 
         action = f"{'end' if is_end else 'send to'} {stream_id!r}"
         key = None if is_end else nonces[-1].text.partition("\0")[0]
-        status, position = self._run(evaluate, action, keys[0], idempotency_key=key)
+        status, position = self._run(evaluate, action, log, idempotency_key=key)
         return status.decode(), position.decode()
 
     def _evaluate(self, script: Script, keys: Sequence[str], arguments: Command) -> Any:

@@ -146,7 +146,7 @@ def test_begins_behind_an_event(commands: Commands):
 
     done = commands.run("listen", "room", "--last-event-id", first)
 
-    assert [line.split("  ")[-1] for line in done.stdout.splitlines()] == ["b", "c", ""]
+    assert [line.split("  ")[-1] for line in done.stdout.splitlines()] == ["b", "c", "{}"]
 
 
 def test_an_empty_last_event_id_is_none(commands: Commands):
@@ -155,7 +155,7 @@ def test_an_empty_last_event_id_is_none(commands: Commands):
 
     done = commands.run("listen", "room", "--last-event-id", "", "--replay", "1")
 
-    assert [line.split("  ")[-1] for line in done.stdout.splitlines()] == ["b", ""]
+    assert [line.split("  ")[-1] for line in done.stdout.splitlines()] == ["b", "{}"]
 
 
 def test_text_can_not_steer_the_terminal(commands: Commands):
@@ -191,7 +191,7 @@ def test_goes_on_when_redis_comes_back(durable_redis_server: RedisServer, prefix
     commands.call("end", "room")
 
     output, errors = process.communicate(timeout=30)
-    assert [line.split("  ")[-1] for line in output.splitlines()] == ["before", "after", ""]
+    assert [line.split("  ")[-1] for line in output.splitlines()] == ["before", "after", "{}"]
     assert process.returncode == 0
     assert "connection is lost" in errors
 

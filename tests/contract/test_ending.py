@@ -43,12 +43,12 @@ def test_subscribers_receive_the_end_after_the_last_event_and_stop(shell: Shell,
         assert EventId.parse(received[1].id).seq == EventId.parse(event_id).seq + 1
 
 
-def test_an_end_without_data_is_empty(shell: Shell, streams: Any):
+def test_an_end_without_data_has_an_object_that_pages_can_parse(shell: Shell, streams: Any):
     reader = shell.reader(streams, "room")
 
     streams.end_stream("room")
 
-    assert reader.wait_ended()[0].data == ""
+    assert reader.wait_ended()[0].data == "{}"
 
 
 def test_sending_after_the_end_is_refused(streams: Any):

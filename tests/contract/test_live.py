@@ -74,13 +74,13 @@ def test_a_slow_subscriber_that_history_left_behind_gets_a_reset_at_each_gap(she
         b":\n",
         b"\n\n",
         b"data: x\n\n",
-        b"id: 1-1-0123abcd\ndata: x\n\n",
-        b"id: 9000000000000000-1-0123abcd\ndata: from the future\n\n",
-        b"id: 9000000000000000-1-0123abcd\nevent: stream-end\ndata: \n\n",
-        b"id: 99999999999999999999-1-0123abcd\ndata: x\n\n",
-        b"id: {epoch}-1-{tag}\ndata: again\n\n",
-        b"id: {epoch}-2-{tag}\ndata: again with another tag\n\n",
-        b"id: {epoch}-900-0123abcd\ndata: behind a hole\n\n",
+        b"data: x\nid: 1-1-0123abcd\n\n",
+        b"data: from the future\nid: 9000000000000000-1-0123abcd\n\n",
+        b"event: stream-end\ndata: \nid: 9000000000000000-1-0123abcd\n\n",
+        b"data: x\nid: 99999999999999999999-1-0123abcd\n\n",
+        b"data: again\nid: {epoch}-1-{tag}\n\n",
+        b"data: again with another tag\nid: {epoch}-2-{tag}\n\n",
+        b"data: behind a hole\nid: {epoch}-900-0123abcd\n\n",
         b"id: {epoch}-3-0123abcd\n",
     ],
     ids=repr,
@@ -105,7 +105,7 @@ def test_junk_on_the_channel_is_skipped(shell: Shell, streams: Any, store: Any, 
 def test_junk_before_the_first_event_is_skipped(shell: Shell, streams: Any, store: Any):
     reader = shell.reader(streams, "room")
 
-    store.publish(shell.channel("room"), b"id: 9000000000000000-1-0123abcd\ndata: another life\n\n")
+    store.publish(shell.channel("room"), b"data: another life\nid: 9000000000000000-1-0123abcd\n\n")
     ids = [streams.send_event("room", str(n)) for n in range(2)]
 
     reader.wait_for(2)
@@ -158,7 +158,7 @@ def test_foreign_entries_between_events_are_skipped_without_a_reset(
 
 
 @pytest.mark.parametrize(
-    "block", ["data: x\n\ndata: smuggled\n\n", "data: x\rdata: y\n\n", "data: x\n"]
+    "block", ["data: x\n\ndata: smuggled\n", "data: x\rdata: y\n", "data: x", "x\n"]
 )
 def test_a_malformed_frame_in_the_log_is_skipped_without_a_reset(
     shell: Shell, streams: Any, store: Any, block: str
@@ -166,7 +166,7 @@ def test_a_malformed_frame_in_the_log_is_skipped_without_a_reset(
     ids = streams.send_events("room", ["a", "b"])
     epoch, seq, tag = ids[-1].split("-")
     entry_id = f"{epoch}-{int(seq) + 1}"
-    frame = f"id: {entry_id}-{tag}\n{block}"
+    frame = f"{block}id: {entry_id}-{tag}\n\n"
     fields = {"frame": frame, "nonce": "n", "kind": "event", "previous": tag}
     store.xadd(shell.log("room"), fields, id=entry_id)
     ids += streams.send_events("room", ["c", "d"])
@@ -284,7 +284,7 @@ def test_an_event_that_was_never_published_is_found_in_the_log(shell: Shell, sto
 
     # As a send whose PUBLISH an ACL refused, or whose message a lagging connection lost.
     event_id = f"{first.epoch}-2-0123abcd"
-    frame = f"id: {event_id}\ndata: silent\n\n"
+    frame = f"data: silent\nid: {event_id}\n\n"
     store.xadd(
         shell.log("room"),
         {"frame": frame, "nonce": "n", "kind": "event", "previous": first.tag},

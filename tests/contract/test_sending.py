@@ -87,7 +87,7 @@ def test_the_frame_is_published_as_it_is_stored(shell: Shell, streams: Any, stor
         published = pubsub.get_message(timeout=5)["data"]
 
     ((_id, fields),) = store.xrange(shell.log("room"))
-    expected = f"id: {event_id}\nevent: joined\nretry: 7\ndata: a\ndata: b\n\n".encode()
+    expected = f"event: joined\nretry: 7\ndata: a\ndata: b\nid: {event_id}\n\n".encode()
     assert published == expected
     assert expected in fields.values() or expected.partition(b"\n")[2] in fields.values()
 

@@ -42,13 +42,13 @@ def test_a_comment_stands_where_the_id_would(shell: Shell, bare: Any, store: Any
         pubsub.get_message(timeout=5)
         key = next(keys(are_stamped=False))
         bare.send_event("room", "x", "joined", idempotency_key=key)
-        assert pubsub.get_message(timeout=5)["data"] == b":\nevent: joined\ndata: x\n\n"
+        assert pubsub.get_message(timeout=5)["data"] == b"event: joined\ndata: x\n:\n\n"
 
 
 def test_junk_is_told_from_a_publication(shell: Shell, bare: Any, store: Any):
     reader = shell.reader(bare, "room")
 
-    for junk in (b"", b"hello", b"data: x\n\n", b":", b": \ndata: x\n\n", b"\xff"):
+    for junk in (b"", b"hello", b"data: x\n\n", b":\n\n", b"data: x\n: \n\n", b"\xff"):
         store.publish(shell.channel("room"), junk)
     bare.send_event("room", "real")
 

@@ -70,7 +70,7 @@ class RedisModel:
             epoch = max(self.clock, self.generated[0] + 1 if self.generated else 0)
             position = Position(epoch, 1, tag)
         event = f"event: {END}\n" if is_end else ""
-        frame = f"id: {position}\n{event}data: {tag}\n\n".encode()
+        frame = f"{event}data: {tag}\nid: {position}\n\n".encode()
         publication = Publication.parse(frame)
         assert publication is not None
         self.follows[tag] = self.newest_tag if newest else self._sent_last

@@ -50,7 +50,7 @@ def test_neighbours_of_one_name_are_one_event():
     batch = box.batch("key")
 
     assert batch is not None
-    assert batch.blocks == [b"data: ab\n\n", b"event: x\ndata: cd\n\n", b"data: e\n\n"]
+    assert batch.blocks == [b"data: ab\n", b"event: x\ndata: cd\n", b"data: e\n"]
 
 
 def test_a_batch_that_was_tried_stays_as_it_is_until_it_was_sent():

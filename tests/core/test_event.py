@@ -15,16 +15,16 @@ from streamy_redis.core.event import (
     KEEP_ALIVE,
     encode_end,
     encode_event,
-    open_block,
+    open_frame,
     read_frame,
-    reset_block,
+    reset_frame,
 )
 from streamy_redis.core.publication import Publication
 from streamy_redis.exceptions import InvalidEvent
 from tests.event_stream import EventStreamParser, MessageEvent, events_of
 
 EVENT_ID = "1700000000000000-7-0123abcd"
-ID_LINE = f"id: {EVENT_ID}\n".encode()
+TAIL = f"id: {EVENT_ID}\n\n".encode()
 
 # What JSON itself carries without loss: no NaN, no ints that become other types, str keys.
 json_values = st.recursive(
@@ -75,7 +75,7 @@ def as_lines_in_a_browser(data: str) -> str:
 
 @given(text)
 def test_text_survives(data: str):
-    (event,) = events_of(ID_LINE + encode(data))
+    (event,) = events_of(encode(data) + TAIL)
 
     assert event == MessageEvent("message", as_lines_in_a_browser(data), EVENT_ID)
 
@@ -87,7 +87,7 @@ def test_bytes_of_utf8_are_that_text(data: str):
 
 @given(json_values)
 def test_json_survives(data: object):
-    (event,) = events_of(ID_LINE + encode(data))
+    (event,) = events_of(encode(data) + TAIL)
 
     assert json.loads(event.data) == data
     assert "\n" not in event.data
@@ -97,7 +97,7 @@ def test_json_survives(data: object):
 def test_names_and_retry_survive(name: str, retry: int | None, data: str):
     parser = EventStreamParser()
 
-    (event,) = parser.feed(ID_LINE + encode(data, name, retry))
+    (event,) = parser.feed(encode(data, name, retry) + TAIL)
 
     assert event == MessageEvent(name, as_lines_in_a_browser(data), EVENT_ID)
     assert parser.retry == retry
@@ -105,7 +105,7 @@ def test_names_and_retry_survive(name: str, retry: int | None, data: str):
 
 @given(st.lists(st.tuples(st.none() | names, text), max_size=5))
 def test_nothing_leaks_from_one_event_into_another(events: list[tuple[str | None, str]]):
-    stream = b"".join(ID_LINE + encode(data, name) for name, data in events)
+    stream = b"".join(encode(data, name) + TAIL for name, data in events)
 
     assert [(e.type, e.data) for e in events_of(stream)] == [
         (name or "message", as_lines_in_a_browser(data)) for name, data in events
@@ -116,7 +116,7 @@ def test_nothing_leaks_from_one_event_into_another(events: list[tuple[str | None
 def test_keep_alives_between_blocks_and_any_chunking_change_nothing(
     data: str, name: str, cuts: list[int]
 ):
-    stream = KEEP_ALIVE + ID_LINE + encode(data, name) + KEEP_ALIVE + ID_LINE + encode("end")
+    stream = KEEP_ALIVE + encode(data, name) + TAIL + KEEP_ALIVE + encode("end") + TAIL
     edges = sorted({0, len(stream), *(c for c in cuts if c < len(stream))})
     chunks = [stream[a:b] for a, b in itertools.pairwise(edges)]
 
@@ -126,7 +126,7 @@ def test_keep_alives_between_blocks_and_any_chunking_change_nothing(
 
 @given(text, st.none() | names)
 def test_a_subscription_sees_what_a_browser_sees(data: str, name: str | None):
-    frame = ID_LINE + encode(data, name)
+    frame = encode(data, name) + TAIL
     (event,) = events_of(frame)
 
     received = read_frame("room", frame)
@@ -138,7 +138,7 @@ def test_a_subscription_sees_what_a_browser_sees(data: str, name: str | None):
 def test_a_name_for_unnamed_events_leaves_named_ones_alone(
     data: str, name: str | None, default: str
 ):
-    publication = Publication.parse(ID_LINE + encode(data, name))
+    publication = Publication.parse(encode(data, name) + TAIL)
     assert publication is not None
 
     (event,) = events_of(publication.named(default))
@@ -148,16 +148,16 @@ def test_a_name_for_unnamed_events_leaves_named_ones_alone(
 
 @given(text, names)
 def test_every_frame_is_taken_for_a_publication_with_and_without_an_id(data: str, name: str):
-    for first in (ID_LINE, b":\n"):
-        publication = Publication.parse(first + encode(data, name))
+    for tail in (TAIL, b":\n\n"):
+        publication = Publication.parse(encode(data, name) + tail)
         assert publication is not None
-        assert publication.frame == first + encode(data, name)
+        assert publication.frame == encode(data, name) + tail
         assert not publication.is_end
 
 
 def test_a_message_may_say_when_it_was_sent_which_is_no_part_of_the_frame():
-    for first in (ID_LINE, b":\n"):
-        frame = first + encode("x")
+    for tail in (TAIL, b":\n\n"):
+        frame = encode("x") + tail
         stamped = Publication.parse(frame + b":1800000000123456\n")
         plain = Publication.parse(frame)
 
@@ -178,7 +178,7 @@ def test_a_message_may_say_when_it_was_sent_which_is_no_part_of_the_frame():
     ],
 )
 def test_whatever_else_stands_behind_a_frame_is_foreign(rest: bytes):
-    assert Publication.parse(ID_LINE + encode("x") + rest) is None
+    assert Publication.parse(encode("x") + TAIL + rest) is None
 
 
 @given(st.binary(max_size=80))
@@ -192,7 +192,7 @@ def test_arbitrary_bytes_are_never_taken_for_two_events(payload: bytes):
 @example("data: x\r\rdata: y")
 @given(st.lists(st.sampled_from(["data: x\r", "data: y\n", "\r", "\n"])).map("".join))
 def test_no_forged_frame_carries_a_second_block(rest: str):
-    payload = ID_LINE + rest.encode() + b"\n\n"
+    payload = rest.encode() + TAIL
 
     if Publication.parse(payload) is not None:
         assert len(events_of(payload)) <= 1
@@ -201,18 +201,20 @@ def test_no_forged_frame_carries_a_second_block(rest: str):
 @pytest.mark.parametrize("data", [None, "", "bye", "two\nlines", {"a": 1}])
 def test_an_end_is_told_from_an_event_by_its_frame(data: object):
     block = encode_end(data, max_size=100, to_json=StreamConfig().json_encoder)
-    publication = Publication.parse(ID_LINE + block)
+    publication = Publication.parse(block + TAIL)
 
-    (event,) = events_of(ID_LINE + block)
+    (event,) = events_of(block + TAIL)
     assert publication is not None
     assert publication.is_end
     assert event.type == "stream-end"
     assert publication.named("other") == publication.frame
-    assert event.data == {None: ""}.get(data, data) if not isinstance(data, dict) else '{"a":1}'
+    assert event.data == (
+        data if isinstance(data, str) else json.dumps(data or {}, separators=(",", ":"))
+    )
 
 
 def test_data_that_looks_like_an_end_is_none():
-    publication = Publication.parse(ID_LINE + encode("event: stream-end\n"))
+    publication = Publication.parse(encode("event: stream-end\n") + TAIL)
 
     assert publication is not None
     assert not publication.is_end
@@ -223,13 +225,13 @@ def test_the_first_block_of_a_response_is_one_event_with_a_cursor():
 
     assert parser.feed(b"retry: 1234\n") == []
     assert parser.feed(KEEP_ALIVE + KEEP_ALIVE) == []
-    assert parser.feed(open_block(EVENT_ID)) == [MessageEvent("stream-open", "{}", EVENT_ID)]
+    assert parser.feed(open_frame(EVENT_ID)) == [MessageEvent("stream-open", "{}", EVENT_ID)]
     assert parser.retry == 1234
 
 
 @pytest.mark.parametrize("first", [None, EVENT_ID])
 def test_a_reset_tells_reason_cursor_and_first(first: str | None):
-    block = reset_block(EVENT_ID, reason="trimmed", requested="1-1-0", first=first)
+    block = reset_frame(EVENT_ID, reason="trimmed", requested="1-1-0", first=first)
 
     (event,) = events_of(block)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 
 from streamy_redis.core.event import KEEP_ALIVE, read_frame
 from streamy_redis.core.history import HistoryPage
 from streamy_redis.core.publication import NO_TAG, Position, Publication
+from streamy_redis.core.replay import Replay
 from streamy_redis.core.subscriber import CloseReason, Limits, Pacing, State, Subscriber
 from tests.core.redis_model import Entry, RedisModel
 
@@ -27,14 +29,18 @@ class _Writer:
 
 
 def _subscriber(
-    *, cursor: Position | None = None, event_name: str | None = None, pacing: Pacing | None = PACING
+    *,
+    cursor: Position | None = None,
+    replay: Replay = 0,
+    event_name: str | None = None,
+    pacing: Pacing | None = PACING,
 ) -> Subscriber:
     return Subscriber(
         "s",
         _Writer(),
         LIMITS,
         cursor=cursor,
-        replay=0,
+        replay=replay,
         event_name=event_name,
         pacing=pacing,
         now=0.0,
@@ -55,7 +61,7 @@ def _page(redis: RedisModel, subscriber: Subscriber) -> HistoryPage:
 
 
 def _publication(seq: int, size: int = 1) -> Publication:
-    frame = b"id: 1800000000000000-%d-%08x\ndata: %b\n\n" % (seq, seq, b"x" * size)
+    frame = b"data: %b\nid: 1800000000000000-%d-%08x\n\n" % (b"x" * size, seq, seq)
     publication = Publication.parse(frame)
     assert publication is not None
     return publication
@@ -67,8 +73,33 @@ def test_first_block_is_one_with_retry_in_front_of_the_cursor():
     subscriber.receive_history(_page(RedisModel(), subscriber), 0.0, asked_at=0.0)
 
     block = b"".join(subscriber.take(0.0).frames)
-    assert block.startswith(b"retry: 1500\nid: 1800000000000001-0-0\nevent: stream-open\n")
+    assert block.startswith(
+        b"retry: 1500\nevent: stream-open\ndata: {}\nid: 1800000000000001-0-0\n"
+    )
     assert block.count(b"\n\n") == 1
+
+
+@pytest.mark.parametrize(("replay", "said"), [("all", {"trimmed": 3}), (2, {}), (0, {})])
+def test_who_wants_the_whole_history_is_told_how_much_of_it_is_gone(replay: Replay, said: object):
+    redis = RedisModel()
+    for _ in range(5):
+        redis.send()
+    redis.trim(2)
+    subscriber = _subscriber(replay=replay)
+
+    subscriber.receive_history(_page(redis, subscriber), 0.0, asked_at=0.0)
+
+    assert json.loads(read_frame("s", subscriber.take(0.0).frames[1]).data) == said
+
+
+def test_a_whole_history_says_nothing_of_what_is_gone():
+    redis = RedisModel()
+    redis.send()
+    subscriber = _subscriber(replay="all")
+
+    subscriber.receive_history(_page(redis, subscriber), 0.0, asked_at=0.0)
+
+    assert read_frame("s", subscriber.take(0.0).frames[1]).data == "{}"
 
 
 def test_keep_alives_stand_inside_the_open_first_block_until_redis_answers():
@@ -80,7 +111,7 @@ def test_keep_alives_stand_inside_the_open_first_block_until_redis_answers():
     assert subscriber.take(15.0).frames == [KEEP_ALIVE]
 
     subscriber.receive_history(_page(RedisModel(), subscriber), 16.0, asked_at=16.0)
-    assert subscriber.take(16.0).frames[0].startswith(b"id: ")
+    assert subscriber.take(16.0).frames[0].startswith(b"event: stream-open\n")
 
 
 def test_a_newest_event_that_was_deleted_is_a_gap_for_who_has_not_seen_it():
@@ -258,14 +289,14 @@ def test_the_first_reason_stays():
 
 def test_names_only_what_was_sent_without_a_name():
     subscriber = _live(event_name="chat")
-    named = Publication.parse(b"id: 1800000000000000-2-0123abcd\nevent: own\ndata: y\n\n")
+    named = Publication.parse(b"event: own\ndata: y\nid: 1800000000000000-2-0123abcd\n\n")
     assert named is not None
     subscriber.receive(_publication(1))
     subscriber.receive(named)
 
     first, second = subscriber.take(0.0).frames
 
-    assert first == b"id: 1800000000000000-1-00000001\nevent: chat\ndata: x\n\n"
+    assert first == b"event: chat\ndata: x\nid: 1800000000000000-1-00000001\n\n"
     assert second == named.frame
 
 
@@ -296,7 +327,8 @@ def test_a_hole_between_events_is_a_reset_where_it_is(redis: RedisModel):
 
     assert [first, second] == [entry.publication.frame for entry in redis.log[1:3]]
     assert rest == [entry.publication.frame for entry in redis.log[3:]]
-    assert reset.startswith(f"id: {lost.position}\nevent: stream-reset\n".encode())
+    assert reset.startswith(b"event: stream-reset\n")
+    assert reset.endswith(f"\nid: {lost.position}\n\n".encode())
     assert f'"requested":"{redis.log[2].position}"' in reset.decode()
     assert f'"first":"{redis.log[3].position}"' in reset.decode()
 
@@ -332,7 +364,7 @@ def test_a_hole_beside_a_foreign_entry_is_a_reset(redis: RedisModel):
 
 
 def test_names_each_event_of_a_resume_that_was_sent_without_a_name(redis: RedisModel):
-    own = Publication.parse(f"id: {redis.log[3].position}\nevent: own\ndata: y\n\n".encode())
+    own = Publication.parse(f"event: own\ndata: y\nid: {redis.log[3].position}\n\n".encode())
     redis.log[3] = redis.log[3]._replace(publication=own)
 
     frames = _resumed(redis, event_name="chat")

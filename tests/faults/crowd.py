@@ -14,8 +14,8 @@ from tests.deadline import Deadline
 
 __all__ = ["Crowd", "CrowdClient", "come_and_go"]
 
-_EVENT = re.compile(rb"^id: (\S+)\n(?:event: (.*)\n)?data: (.*)\n\n", re.MULTILINE)
-OPENED = b"event: stream-open\ndata: {}\n\n"
+_EVENT = re.compile(rb"^(?:event: (.*)\n)?data: (.*)\nid: (\S+)\n\n", re.MULTILINE)
+OPENED = b"event: stream-open\ndata: {}\n"
 
 
 class CrowdClient:
@@ -73,7 +73,7 @@ class CrowdClient:
     def events(answer: bytes) -> list[tuple[str, str]]:
         """Ids and data of one response, the stream's own events not counted."""
         found = _EVENT.findall(_body(bytes(answer)))
-        return [(i.decode(), data.decode()) for i, name, data in found if name[:7] != b"stream-"]
+        return [(i.decode(), data.decode()) for name, data, i in found if name[:7] != b"stream-"]
 
     def all_events(self) -> list[tuple[str, str]]:
         return [event for answer in self.answers for event in self.events(answer)]

@@ -38,7 +38,7 @@ __all__ = [
     "stored",
 ]
 
-_IS_FRAME = re.compile(rb"id: \d+-\d+-[0-9a-f]{8}\n")
+_IS_FRAME = re.compile(rb"\nid: \d+-\d+-[0-9a-f]{8}\n")
 
 
 class NaiveSubscriber:
@@ -143,14 +143,14 @@ class ForgetfulBrowser(EventSource):
 
 
 def keys_of(prefix: str, stream_id: str) -> list[str]:
-    return [Keys(prefix).log(stream_id), Keys(prefix).channel(stream_id)]
+    return [Keys(prefix).log(stream_id)]
 
 
 def publishing(keys: list[str], data: str) -> tuple[Command, list[Nonce]]:
     """The real command for one event, as the first try sends it, and what its id is made of."""
     nonces = nonces_of(data, 1)
     arguments = publish_arguments(
-        [f"data: {data}\n\n".encode()],
+        [f"data: {data}\n".encode()],
         nonces,
         is_end=False,
         history_length=20_000,

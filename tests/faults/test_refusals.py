@@ -295,13 +295,13 @@ def test_junk_on_the_channel_and_in_the_log(stage: Stage):
     with stage.scene() as scene:
         newest = scene.sender.sent.ids[-1]
         epoch, seq, _tag = newest.split("-")
-        frame = f"id: {epoch}-{int(seq) + 5000}-0badcafe\ndata: forged\n\n".encode()
+        frame = f"data: forged\nid: {epoch}-{int(seq) + 5000}-0badcafe\n\n".encode()
         junk = [
             b"",
             b"\x00\xff\xfe" * 100,
             b"data: no id\n\n",
             b"id: 1-1-00000000\n",
-            b"id: %s\ndata: x\n\n" % newest.encode(),
+            b"data: x\nid: %s\n\n" % newest.encode(),
             frame[:-1],
             frame + frame,
             b"*3\r\n$7\r\nmessage\r\n",

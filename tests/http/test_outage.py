@@ -12,7 +12,7 @@ from tests.servers import RedisServer
 from tests.sites import Site
 
 KINDS = ["gunicorn-gthread", "gunicorn-gevent", "uvicorn", "granian"]
-OPENED = re.compile(rb"retry: \d+\n(?::\n)+id: [1-9]\d{15}-0-0\nevent: stream-open\ndata: {}\n\n")
+OPENED = re.compile(rb"retry: \d+\n(?::\n)+event: stream-open\ndata: {}\nid: [1-9]\d{15}-0-0\n\n")
 
 
 @pytest.mark.parametrize("kind", KINDS)

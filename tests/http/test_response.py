@@ -13,7 +13,7 @@ from tests.sites import Site
 from tests.web_servers import http
 
 FIRST_BLOCK = re.compile(
-    rb"retry: (\d+)\nid: ([1-9]\d{15}-\d+-(?:0|[0-9a-f]{8}))\nevent: stream-open\ndata: {}\n\n"
+    rb"retry: (\d+)\nevent: stream-open\ndata: {}\nid: ([1-9]\d{15}-\d+-(?:0|[0-9a-f]{8}))\n\n"
 )
 
 
@@ -188,8 +188,8 @@ def test_event_name_names_the_unnamed(site: Site, room: str):
         ("stream-end", "bye"),
     ]
     raw = bytes(browser.received[0])
-    assert f"id: {event_id}\nevent: joined\nretry: 150\ndata: b\n\n".encode() in raw
-    assert re.search(rb"\nid: \S+\nevent: chat\ndata: a\n\n", raw)
+    assert f"event: joined\nretry: 150\ndata: b\nid: {event_id}\n\n".encode() in raw
+    assert re.search(rb"\nevent: chat\ndata: a\nid: \S+\n\n", raw)
 
 
 def test_the_caller_s_headers_go_over_ours(site: Site, room: str):

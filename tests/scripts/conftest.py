@@ -57,7 +57,7 @@ class Log:
         for n, text in enumerate(data):
             self._nonces += 1
             own = nonce if nonce and n == len(data) - 1 else f"nonce-{self._nonces}"
-            block = ("event: stream-end\n" if kind == "end" else "") + f"data: {text}\n\n"
+            block = ("event: stream-end\n" if kind == "end" else "") + f"data: {text}\n"
             arguments += [block, own, tag_of(own)]
         reply = self._run(PUBLISH, self.key, self.channel, arguments=arguments)
         return reply[0].decode(), reply[1].decode()
@@ -129,10 +129,10 @@ class Log:
         *,
         nonce: str = "n",
         kind: str = "event",
-        block: str = "data: placed\n\n",
+        block: str = "data: placed\n",
     ) -> None:
         """An entry of our form at an id of the test's choice."""
-        frame = f"id: {entry_id}-{tag_of(nonce)}\n{block}"
+        frame = f"{block}id: {entry_id}-{tag_of(nonce)}\n\n"
         fields = {"frame": frame, "nonce": nonce, "kind": kind, "previous": "0"}
         self.store.xadd(self.key, fields, id=entry_id)
 
@@ -180,7 +180,7 @@ class Page:
 
 
 def _position(frame: bytes) -> str:
-    position = Position.parse(frame.split(b"\n")[0].removeprefix(b"id: ").decode())
+    position = Position.parse(frame.split(b"\n")[-3].removeprefix(b"id: ").decode())
     assert position is not None, frame
     return f"{position.epoch}-{position.seq}"
 

@@ -15,6 +15,10 @@ from .conftest import Log, epoch_of, seq_of
 FAR_FUTURE = 9_000_000_000_000_000  # year 2255
 
 
+def data_of(frame: bytes) -> bytes:
+    return frame.split(b"\n")[0].removeprefix(b"data: ")
+
+
 def test_a_first_event_begins_a_life_at_the_server_s_clock(log: Log):
     before = log.clock()
     status, position = log.publish("a", nonce="n")
@@ -25,7 +29,7 @@ def test_a_first_event_begins_a_life_at_the_server_s_clock(log: Log):
     assert seq_of(position) == 1
     (entry,) = log.entries
     assert entry.id == position
-    assert entry.frame == f"id: {position}-{tag_of('n')}\ndata: a\n\n".encode()
+    assert entry.frame == f"data: a\nid: {position}-{tag_of('n')}\n\n".encode()
     assert (entry.nonce, entry.kind, entry.previous) == ("n", "event", "0")
     assert log.published(1) == [entry.frame]
     assert 59_000 < log.store.pttl(log.key) <= 60_000
@@ -53,11 +57,11 @@ def test_a_batch_is_contiguous_and_published_in_order(log: Log):
     status, last = log.publish("a", "b", "c", nonce="z")
 
     assert (status, seq_of(last)) == ("published", 4)
-    assert [e.frame.split(b"data: ")[1] for e in log.entries] == [
-        b"before\n\n",
-        b"a\n\n",
-        b"b\n\n",
-        b"c\n\n",
+    assert [data_of(e.frame) for e in log.entries] == [
+        b"before",
+        b"a",
+        b"b",
+        b"c",
     ]
     assert [e.previous for e in log.entries[1:]] == [tag_of(e.nonce) for e in log.entries[:-1]]
     assert log.published(4) == [e.frame for e in log.entries]
@@ -67,9 +71,7 @@ def test_a_batch_larger_than_the_history_is_published_whole(log: Log):
     log.publish(*[str(n) for n in range(10)], history_length=3)
 
     assert [seq_of(p) for p in log.ids] == [8, 9, 10]
-    assert [m.split(b"data: ")[1] for m in log.published(10)] == [
-        f"{n}\n\n".encode() for n in range(10)
-    ]
+    assert [data_of(m) for m in log.published(10)] == [str(n).encode() for n in range(10)]
 
 
 def test_a_batch_of_thousands_is_one_call(log: Log):
@@ -258,7 +260,7 @@ def test_the_end_is_an_entry_and_a_message_and_lives_its_own_ttl(log: Log):
     assert (status, seq_of(position)) == ("published", 2)
     entry = log.entries[-1]
     assert (entry.kind, entry.nonce) == ("end", "fin")
-    expected = f"id: {position}-{tag_of('fin')}\nevent: stream-end\ndata: bye\n\n"
+    expected = f"event: stream-end\ndata: bye\nid: {position}-{tag_of('fin')}\n\n"
     assert entry.frame == expected.encode()
     assert log.published(2)[1] == entry.frame
     assert 4000 < log.store.pttl(log.key) <= 5000
@@ -321,7 +323,7 @@ def test_a_trimmed_end_is_forgotten(log: Log):
 def test_without_history_events_are_published_under_a_comment(log: Log):
     assert log.publish("a", "b", history_length=0) == ("published", "")
 
-    assert log.published(2) == [b":\ndata: a\n\n", b":\ndata: b\n\n"]
+    assert log.published(2) == [b"data: a\n:\n\n", b"data: b\n:\n\n"]
     assert not log.store.exists(log.key)
 
 
@@ -365,7 +367,7 @@ def test_one_message_in_sixteen_says_when_it_was_sent(log: Log, history_length: 
 
         [message] = log.messages(1)
         frame, _, stamp = message.rpartition(b"\n\n")
-        assert frame.endswith(b"data: a")
+        assert frame.startswith(b"data: a\n")
         assert bool(stamp) is stamped
         if stamped:
             assert re.fullmatch(rb":[0-9]{16}\n", stamp)
@@ -377,7 +379,7 @@ def test_what_is_stored_does_not_say_it(log: Log):
 
     [message] = log.messages(1)
     frame = log.entries[0].frame
-    assert frame.endswith(b"\ndata: a\n\n")
+    assert frame.startswith(b"data: a\nid: ")
     assert message.startswith(frame + b":")
 
 

@@ -243,8 +243,8 @@ def test_an_end_ends_a_run(log: Log):
 
 
 MALFORMED = [
-    *("", "\n", "data: x", "data: x\n", "data: x\n\n\n", "data: x\n\ndata: y\n\n"),
-    *("data: x\n\nid: 1-1-00000000\ndata: y", "data: x\r\n\n", "data: x\rdata: y\n\n"),
+    *("", "\n", "x\n", "data: x", "data: x\n\n", "\ndata: x\n", "data: x\n\ndata: y\n"),
+    *("data: x\n\nid: 1-1-00000000\ndata: y", "data: x\r\n", "data: x\rdata: y\n"),
 ]
 
 
