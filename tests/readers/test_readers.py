@@ -7,8 +7,6 @@ tests judge what each of them got.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 import uuid
@@ -57,8 +55,6 @@ READERS = {
 @pytest.fixture(scope="session")
 def packages() -> None:
     """What package-lock.json lists, installed anew when that has changed."""
-    if not shutil.which("npm") and "CI" not in os.environ:
-        pytest.skip("no npm on PATH")
     lock, installed = HERE / "package-lock.json", HERE / "node_modules" / ".package-lock.json"
     if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
         command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
