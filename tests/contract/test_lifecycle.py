@@ -103,7 +103,7 @@ def test_a_caller_s_client_stays_open(shell: Shell):
 
     if shell.loop is not None:
         assert shell.loop.run(client.ping())
-        shell.loop.run(client.aclose())
+        shell.loop.run(client.connection_pool.disconnect())
     else:
         assert client.ping()
         client.close()
