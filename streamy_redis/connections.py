@@ -24,6 +24,7 @@ import redis.asyncio
 from redis.backoff import NoBackoff
 
 from .config import READ_TIMEOUT
+from .forks import do_in_each_fork
 
 if TYPE_CHECKING:
     from fakeredis import FakeServer
@@ -240,7 +241,7 @@ def _fakeredis() -> Any:
 def _memory() -> FakeServer:
     """The one embedded store of this process."""
     _warn_of_many_processes()
-    os.register_at_fork(after_in_child=_warn_of_fork)
+    do_in_each_fork(_warn_of_fork)
     server: FakeServer = _fakeredis().FakeServer()
     return server
 

@@ -33,6 +33,9 @@ def watch_output(on_unread: Callable[[], None]) -> threading.Event:
         An event that is set before that.
     """
     is_unread = threading.Event()
+    if not hasattr(select, "poll"):
+        # Windows: the next write notices it.
+        return is_unread
     poll = select.poll()
     # Without events to ask for, poll(2) tells of POLLERR: a pipe without a reader.
     poll.register(sys.stdout.fileno(), 0)

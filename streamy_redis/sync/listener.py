@@ -35,6 +35,7 @@ from ..connections import listener_connection
 from ..core.history import HistoryPage, HistoryRequest
 from ..core.hub import Commands
 from ..core.subscriber import CloseReason, Outgoing, Subscriber
+from ..forks import do_in_each_fork
 from ..keys import Keys
 from ..server import ServerWatch
 from ..tally import Tally
@@ -435,7 +436,7 @@ _started: weakref.WeakSet[Listener] = weakref.WeakSet()
 
 @functools.cache
 def _watch_forks() -> None:
-    os.register_at_fork(after_in_child=_abandon_all)
+    do_in_each_fork(_abandon_all)
 
 
 def _abandon_all() -> None:

@@ -59,3 +59,12 @@ def test_a_forked_child_neither_writes_nor_ends_what_its_parent_began(redis_url:
     assert told["error"] == "a writer can't be used in a forked process; make one there"
     assert told["parent"] == ["the ", "parent's", '{"reason":"done"}']
     assert told["child"] == ["the child's", '{"reason":"done"}']
+
+
+@pytest.mark.parametrize("store", ["redis", "memory"])
+def test_a_platform_without_forks_has_everything_else(store: str, redis_url: str, prefix: str):
+    url = "memory://" if store == "memory" else redis_url
+
+    told = outcome("without_forks", url, prefix)
+
+    assert told["heard"] == ["to threads", "to a page", "to tasks"]
