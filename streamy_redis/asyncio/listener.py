@@ -31,6 +31,7 @@ from ..config import (
 from ..connections import async_listener_connection
 from ..core.history import HistoryPage, HistoryRequest
 from ..core.hub import Commands
+from ..core.outbox import Failure
 from ..core.subscriber import CloseReason, Outgoing, Subscriber
 from ..keys import Keys
 from ..server import ServerWatch
@@ -102,6 +103,11 @@ class Listener:
     def remove(self, subscriber: Subscriber) -> None:
         """Its client has left. Repeating it is harmless."""
         self._hub.remove(subscriber, CloseReason.DISCONNECT, time.monotonic())
+        self.drain()
+
+    def wake(self, subscriber: Subscriber) -> None:
+        """Its writer is to look what there is to take."""
+        self._hub.wake(subscriber)
         self.drain()
 
     async def close(self) -> None:
@@ -184,24 +190,28 @@ class Listener:
             self._channels.send(self._hub.commands_to_send())
 
     def _flush(self) -> None:
-        deliveries = self._hub.deliveries_to_make()
-        subscribers = self._hub.subscribers_to_flush()
+        outbox = self._hub.outbox_to_write()
         ends = self._hub.ends_to_tell()
         sent = self._hub.times_to_tell()
-        blocked = [
-            subscriber
-            for data, resting in deliveries
-            for subscriber in resting
-            if not subscriber.writer.write(data)
-        ]
-        if blocked:
-            self._hub.block(blocked, time.monotonic())
-        for subscriber in subscribers:
-            subscriber.writer.wake()
+        outbox.write()
+        if outbox.has_news:
+            self._tell(self._hub.receive_written(time.monotonic()))
         for stream_id, reason in ends:
             _log.debug("a response of %r ended: %s", stream_id, reason)
         if sent:
             self._tally.written(sent)
+
+    def _tell(self, failures: list[Failure]) -> None:
+        """Logs them, but for what was aimed at the process: the loop raises that, not a task."""
+        for failure in failures:
+            if isinstance(failure.error, KeyboardInterrupt | SystemExit):
+                asyncio.get_running_loop().call_soon(_raise, failure.error)
+            else:
+                _log.error(
+                    "a response of %r can't be written to and is cut",
+                    failure.stream_id,
+                    exc_info=failure.error,
+                )
 
     # The log
 
@@ -302,6 +312,10 @@ class Listener:
             else:
                 self._hub.receive_publication(stream_id, publication, now)
         self.drain()
+
+
+def _raise(error: BaseException) -> None:
+    raise error
 
 
 class _Channels:

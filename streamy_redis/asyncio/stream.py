@@ -125,8 +125,8 @@ class Stream:
         with anyio.CancelScope() as scope:
             writer = ResponseWriter(self.subscriber, self._listener, send, abort, scope.cancel)
             self.subscriber.writer = writer
-            writer.wake()
             try:
+                self._listener.wake(self.subscriber)
                 while (await receive())["type"] != "http.disconnect":
                     pass
             finally:
@@ -230,7 +230,11 @@ class Subscription:
             cursor=self._cursor,
             replay=self._replay,
         )
-        stream.add()
+        try:
+            stream.add()
+        except BaseException:
+            stream.close()
+            raise
         return stream
 
     async def _receive(self, stream: Stream) -> None:

@@ -157,7 +157,7 @@ class ResponseWriter:
         if self._is_finished:
             self._on_end()
         else:
-            self.wake()
+            self._listener.wake(self._subscriber)
 
     def _see(self, error: BaseException) -> None:
         self._is_finished = True

@@ -7,8 +7,8 @@ hole, another epoch, a position check that differs) leads to one act: the subscr
 at the position they had, and read the log from there. Each joins the feed again when it stands
 where the feed stands. The log decides; the hub only notices.
 
-Inputs are what happened; outputs are drains: commands_to_send, requests_to_send,
-subscribers_to_flush. Nothing here waits, so whoever holds the hub's lock never waits.
+Inputs are what happened; outputs are drains: commands_to_send, requests_to_send, and the outbox.
+Nothing here waits, so whoever holds the hub's lock never waits.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from typing import NamedTuple
 
 from .clock import ServerClock
 from .history import HistoryKey, HistoryPage, HistoryRequest
+from .outbox import Delivery, Failure, Outbox
 from .publication import Position, Publication
 from .stats import StreamStats
 from .subscriber import EXPIRY_SLACK, CloseReason, Outgoing, State, Subscriber
 
-__all__ = ["Commands", "Delivery", "Hub"]
+__all__ = ["Commands", "Hub"]
 
 # Seconds until a SUBSCRIBE that wasn't acknowledged is sent again.
 _SUBSCRIBE_TIMEOUT = 1.5
@@ -43,10 +44,6 @@ class Commands(NamedTuple):
 
     subscribe: list[str]
     unsubscribe: list[str]
-
-
-# The same bytes for many subscribers, all of which rest.
-Delivery = tuple[bytes, list[Subscriber]]
 
 
 class _Feed:
@@ -234,6 +231,8 @@ class Hub:
         self._kept: dict[HistoryKey, tuple[HistoryPage, float]] = {}
         self._dirty: dict[Subscriber, None] = {}
         self._deliveries: dict[_Feed, None] = {}
+        # What an interrupted drain has left; used by whoever writes, without the lock.
+        self.outbox = Outbox()
         self._deadlines: list[tuple[float, int, Subscriber]] = []
         self._order = itertools.count()
         self._count = 0
@@ -383,6 +382,20 @@ class Hub:
             if subscriber.is_resting:
                 self._wake_up(self._feeds[subscriber.stream_id], subscriber)
             self._look_at(subscriber, now)
+
+    def wake(self, subscriber: Subscriber) -> None:
+        """Its writer is to look at the next flush what there is to take."""
+        self._dirty[subscriber] = None
+
+    def fail(self, subscriber: Subscriber, now: float) -> None:
+        """Its writer raised: its response is cut, or given up if that was the cut."""
+        if subscriber.is_aborted:
+            self.remove(subscriber, CloseReason.DISCONNECT, now)
+            return
+        self.remove(subscriber, CloseReason.FAILED, now)
+        if subscriber in self._ending:
+            subscriber.abort()
+            self._dirty[subscriber] = None
 
     def close(self, now: float) -> None:
         """Ends every subscriber, and each that still comes. Repeating it changes nothing."""
@@ -863,7 +876,7 @@ class Hub:
 
     @property
     def has_writes(self) -> bool:
-        return bool(self._deliveries or self._dirty)
+        return bool(self._deliveries or self._dirty) or not self.outbox.is_empty
 
     def ends_to_tell(self) -> list[tuple[str, CloseReason]]:
         """The streams of the responses that have ended since the last call, and why each did."""
@@ -876,6 +889,36 @@ class Hub:
             return ()
         sent, self._sent = self._sent, []
         return sent
+
+    def outbox_to_write(self) -> Outbox:
+        """What is to be written since the last call, after what an interrupted drain has left.
+
+        Tell with receive_written() what became of it.
+        """
+        self.outbox.add(self.deliveries_to_make(), self.subscribers_to_flush())
+        return self.outbox
+
+    def receive_written(self, now: float) -> list[Failure]:
+        """What became of the outbox: who blocks goes on alone, who failed is cut.
+
+        Returns:
+            the failures, for the shell to tell.
+        """
+        outbox = self.outbox
+        while outbox.blocked:
+            subscriber = outbox.blocked[-1]
+            try:
+                self.block([subscriber], now)
+            except BaseException as exc:
+                outbox.fail(subscriber, exc)
+            outbox.blocked.pop()
+        failures = []
+        while outbox.failures:
+            failure = outbox.failures[-1]
+            if failure.subscriber is not None:
+                self.fail(failure.subscriber, now)
+            failures.append(outbox.failures.pop())
+        return failures
 
     def deliveries_to_make(self) -> list[Delivery]:
         """What is to be written to those that rest, since the last call; before any flush."""

@@ -29,7 +29,7 @@ class StreamStats:
         reconnects: how often the Pub/Sub connection was made anew.
         refused: requests answered 503, since ``max_subscribers`` responses were open.
         ended: responses that have ended, by reason: ``disconnect``, ``end``, ``overflow``,
-            ``timeout``, ``lifetime``, ``shutdown``.
+            ``timeout``, ``lifetime``, ``shutdown``, ``failed``.
     """
 
     subscribers: int = 0

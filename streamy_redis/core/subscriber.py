@@ -55,11 +55,12 @@ class CloseReason(enum.StrEnum):
     TIMEOUT = "timeout"
     LIFETIME = "lifetime"
     SHUTDOWN = "shutdown"
+    FAILED = "failed"
 
     @property
     def is_abrupt(self) -> bool:
-        """Whether its client doesn't read, so that what is unsent is dropped."""
-        return self in (CloseReason.OVERFLOW, CloseReason.TIMEOUT)
+        """Whether what is unsent is dropped: the client doesn't read, or the writer has failed."""
+        return self in (CloseReason.OVERFLOW, CloseReason.TIMEOUT, CloseReason.FAILED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -434,6 +435,11 @@ class Subscriber:
         if reason.is_abrupt:
             self._backlog = []
             self.is_aborted = self.writing_since is not None
+
+    def abort(self) -> None:
+        """What is under way is not worth finishing: its writer cuts it off when it is woken."""
+        self.is_aborted = True
+        self._backlog = []
 
     def leave(self) -> None:
         """Its writer has gone: nothing is left to be written or cut off."""

@@ -122,10 +122,10 @@ class SocketWriter:
         "_listener",
         "_on_end",
         "_sockets",
-        "_subscriber",
         "_unsent",
         "fd",
         "is_blocked",
+        "subscriber",
     )
 
     writes_at_once = True
@@ -145,7 +145,7 @@ class SocketWriter:
         self.is_blocked = False
         self._unsent = _NOTHING
         self._head = head
-        self._subscriber = subscriber
+        self.subscriber = subscriber
         self._listener = listener
         self._sockets = sockets
         self._on_end = on_end
@@ -154,14 +154,14 @@ class SocketWriter:
         """Takes and writes, until nothing is left or the client has no room."""
         if self.fd < 0:
             return
-        if self._subscriber.is_aborted:
+        if self.subscriber.is_aborted:
             self.close(abruptly=True)
         elif not self.is_blocked:
             self._go_on()
 
     def _go_on(self) -> None:
         while True:
-            frames, closed = self._listener.take(self._subscriber)
+            frames, closed = self._listener.take(self.subscriber)
             data = b"".join((self._head, *frames))
             self._head = b""
             if data and not self.write(data):
@@ -189,6 +189,13 @@ class SocketWriter:
             self._sockets.watch(self)
         return False
 
+    def attend(self, events: int) -> None:
+        """The selector says that something can be read, or written."""
+        if events & selectors.EVENT_READ and not self.read():
+            self.close(abruptly=True)
+        elif events & selectors.EVENT_WRITE:
+            self.writable()
+
     def writable(self) -> None:
         """There is room: the rest first."""
         if self.is_blocked and self.write(self._unsent):
@@ -209,20 +216,22 @@ class SocketWriter:
     def close(self, *, abruptly: bool) -> None:
         """The response is over, or its client has left: nothing more is written."""
         self._sockets.forget(self)
-        with contextlib.suppress(OSError), socket.socket(fileno=self.fd) as connection:
+        # First of all: who comes once more may find another's descriptor.
+        fd, self.fd = self.fd, -1
+        with contextlib.suppress(OSError), socket.socket(fileno=fd) as connection:
             if abruptly:
                 # What the client doesn't read is not worth keeping.
                 linger = struct.pack("ii", 1, 0)
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             # A process forked meanwhile may hold a copy.
             connection.shutdown(socket.SHUT_RDWR)
-        self.fd = -1
         try:
             self._on_end()
         except Exception:
             # Others are written to by the same thread.
             _log.exception("what a response does at its end failed")
-        self._listener.remove(self._subscriber)
+        finally:
+            self._listener.remove(self.subscriber)
 
 
 class Sockets:
@@ -293,8 +302,9 @@ class Sockets:
         with self._listener.flushing:
             # It may be closed since, and its descriptor another's.
             if writer.fd >= 0:
-                if events & selectors.EVENT_READ and not writer.read():
-                    writer.close(abruptly=True)
-                elif events & selectors.EVENT_WRITE:
-                    writer.writable()
+                try:
+                    writer.attend(events)
+                except BaseException as exc:
+                    # Others are attended to by the same thread.
+                    self._listener.fail(writer.subscriber, exc)
         self._listener.drain()

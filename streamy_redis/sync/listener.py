@@ -34,6 +34,7 @@ from ..config import (
 from ..connections import listener_connection
 from ..core.history import HistoryPage, HistoryRequest
 from ..core.hub import Commands
+from ..core.outbox import Failure
 from ..core.subscriber import CloseReason, Outgoing, Subscriber
 from ..forks import do_in_each_fork
 from ..keys import Keys
@@ -132,8 +133,10 @@ class Listener:
                     raise
                 taken.take()
                 subscriber.writer = writer
-                writer.wake()
+                with self._lock:
+                    self._hub.wake(subscriber)
         finally:
+            # Others may have waited for the right to write.
             self.drain()
         return taken
 
@@ -157,6 +160,10 @@ class Listener:
                     self._flush()
                 finally:
                     self.flushing.release()
+
+    def fail(self, subscriber: Subscriber, error: BaseException) -> None:
+        """Its writer raised: it is cut at the next drain. Whoever calls it holds `flushing`."""
+        self._hub.outbox.fail(subscriber, error)
 
     def take(self, subscriber: Subscriber) -> Outgoing:
         """What is to be written now; taking again says that it was written."""
@@ -240,8 +247,9 @@ class Listener:
         while not self._closing.is_set():
             try:
                 loop()
-            except Exception:
-                if os.getpid() != pid:
+            except BaseException:
+                # Also a greenlet that was killed: somebody's responses depend on it.
+                if os.getpid() != pid or self._closing.is_set():
                     break
                 _log.exception("the %s thread failed; it is started again", name)
                 self._closing.wait(1.0)
@@ -284,34 +292,51 @@ class Listener:
             self._has_requests.set()
         if self._hub.has_commands:
             self._wake()
+        interruption: BaseException | None = None
         # Whoever writes already looks again when it is done.
         while self._hub.has_writes and self.flushing.acquire(blocking=False):
             try:
-                self._flush()
+                interruption = self._flush() or interruption
             finally:
                 self.flushing.release()
+        if interruption is not None:
+            raise interruption
 
-    def _flush(self) -> None:
+    def _flush(self) -> BaseException | None:
+        """Writes what there is; what interrupted the caller meanwhile, to be raised after it."""
         with self._lock:
-            deliveries = self._hub.deliveries_to_make()
-            subscribers = self._hub.subscribers_to_flush()
+            outbox = self._hub.outbox_to_write()
             ends = self._hub.ends_to_tell()
             sent = self._hub.times_to_tell()
-        blocked = [
-            subscriber
-            for data, resting in deliveries
-            for subscriber in resting
-            if not subscriber.writer.write(data)
-        ]
-        if blocked:
+        outbox.write()
+        interruption = None
+        if outbox.has_news:
             with self._lock:
-                self._hub.block(blocked, time.monotonic())
-        for subscriber in subscribers:
-            subscriber.writer.wake()
+                failures = self._hub.receive_written(time.monotonic())
+            interruption = self._tell(failures)
         for stream_id, reason in ends:
             _log.debug("a response of %r ended: %s", stream_id, reason)
         if sent:
             self._tally.written(sent)
+        return interruption
+
+    def _tell(self, failures: list[Failure]) -> BaseException | None:
+        """Logs them, but for what was aimed at the caller's thread: a signal, a killed greenlet.
+
+        At threads of ours nobody aims.
+        """
+        is_ours = threading.current_thread() in self._threads
+        interruption = None
+        for failure in failures:
+            if isinstance(failure.error, Exception) or is_ours:
+                _log.error(
+                    "a response of %r can't be written to and is cut",
+                    failure.stream_id,
+                    exc_info=failure.error,
+                )
+            else:
+                interruption = failure.error
+        return interruption
 
     def _wake(self) -> None:
         channels = self._channels

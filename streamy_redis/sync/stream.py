@@ -241,7 +241,11 @@ class Subscription:
             cursor=self._cursor,
             replay=self._replay,
         )
-        stream.add()
+        try:
+            stream.add()
+        except BaseException:
+            stream.close()
+            raise
         return stream
 
     def _receive(self, stream: Stream) -> None:

@@ -29,7 +29,7 @@ from tests.servers import RedisServer
 from tests.stamps import keys
 from tests.web_servers import KINDS, WebServer, http
 
-OPENED = b"event: stream-open\ndata: {}\n\n"
+OPENED = b"event: stream-open\ndata: {}\n"
 
 
 class Watched:
