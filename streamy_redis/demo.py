@@ -13,7 +13,7 @@ import socket
 import threading
 from typing import Any
 
-from flask import Flask, Response, request
+from flask import Flask, Response, abort, request
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from .config import StreamConfig
@@ -91,6 +91,19 @@ class _QuietHandler(WSGIRequestHandler):
 def _app(streams: StreamManager) -> Flask:
     app = Flask(__name__)
     page = importlib.resources.files(__package__).joinpath("demo.html").read_text("utf-8")
+
+    @app.before_request
+    def refuse_other_sites() -> None:
+        """Another site's page could end the stream, out of the browser that visits both."""
+        page = f"http://{request.host}"
+        is_elsewhere = request.headers.get("Origin", page) != page or request.headers.get(
+            "Sec-Fetch-Site", "none"
+        ) not in ("same-origin", "none")
+        # A name that was made to point here (DNS rebinding) is of one origin with its page.
+        if request.host.partition(":")[0] not in ("localhost", "127.0.0.1"):
+            abort(403, "The demo is at localhost, and has no other name.")
+        if is_elsewhere and request.method not in ("GET", "HEAD", "OPTIONS"):
+            abort(403, "Only the demo's own page may do that.")
 
     @app.get("/")
     def show() -> str:

@@ -15,7 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import redis
 
-from streamy_redis import RedisUnavailable, StreamEnded, StreamManager, StreamyError
+from streamy_redis import (
+    RedisUnavailable,
+    StreamConfig,
+    StreamEnded,
+    StreamManager,
+    StreamyError,
+)
 
 STEPS = 25
 STEP_INTERVAL = float(os.environ.get("BOARD_STEP_INTERVAL", "0.3"))
@@ -23,7 +29,7 @@ TICK_INTERVAL = float(os.environ.get("BOARD_TICK_INTERVAL", "1"))
 ME = f"job.{os.getpid()}"
 
 log = logging.getLogger("board.job")
-streams = StreamManager()
+streams = StreamManager(config=StreamConfig(prefix="board"))
 queue = redis.Redis.from_url(os.environ.get("STREAMY_REDIS_URL", "redis://localhost:6379/0"))
 
 

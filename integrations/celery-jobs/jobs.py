@@ -7,7 +7,7 @@ import time
 import redis
 from celery import Celery, signals
 
-from streamy_redis import RedisUnavailable, StreamEnded, StreamManager
+from streamy_redis import RedisUnavailable, StreamConfig, StreamEnded, StreamManager
 
 URL = os.environ.get("STREAMY_REDIS_URL", "redis://localhost:6379/0")
 # Seconds until the next report: of a job that runs, and of one that waits for a worker.
@@ -17,7 +17,8 @@ STEP = float(os.environ.get("JOB_STEP", "0.3"))
 
 app = Celery("jobs", broker=URL)
 app.conf.broker_connection_retry_on_startup = True
-streams = StreamManager(URL)
+# The prefix is the jobs' own: whoever cancels one can end no other stream of this Redis.
+streams = StreamManager(URL, config=StreamConfig(prefix="jobs"))
 store = redis.Redis.from_url(URL)
 
 

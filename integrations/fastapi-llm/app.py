@@ -1,6 +1,7 @@
 """The web app: takes a prompt, streams its answer to any number of pages, and cancels it."""
 
 import json
+import sys
 import uuid
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +13,10 @@ from shared import QUEUE, store, streams
 
 from streamy_redis import RedisUnavailable
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from same_origin import SameOriginMiddleware
+
 
 @asynccontextmanager
 async def lifespan(app: FastAPI):
@@ -20,6 +25,7 @@ async def lifespan(app: FastAPI):
 
 
 app = FastAPI(lifespan=lifespan)
+app.add_middleware(SameOriginMiddleware)
 
 
 @app.get("/")

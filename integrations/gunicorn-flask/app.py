@@ -4,21 +4,44 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import redis
 from flask import Flask, abort, request
 
-from streamy_redis import InvalidEvent, RedisUnavailable, StreamEnded, StreamManager, StreamyError
+from streamy_redis import (
+    InvalidEvent,
+    RedisUnavailable,
+    StreamConfig,
+    StreamEnded,
+    StreamManager,
+    StreamyError,
+)
 
-PAGE = Path(__file__).resolve().parent.parent / "board" / "page"
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from same_origin import refusal
+from workers import is_colleague
+
+PAGE = Path(__file__).resolve().parents[1] / "board" / "page"
+URL = os.environ.get("STREAMY_REDIS_URL", "redis://localhost:6379/0")
 MAY_KILL = os.environ.get("BOARD_ALLOW_KILL") == "1"
 STATUS = {InvalidEvent: 400, StreamEnded: 409, RedisUnavailable: 503}
 
 app = Flask(__name__, static_folder=PAGE, static_url_path="/")
-streams = StreamManager(app=app)  # finds Redis by the variable STREAMY_REDIS_URL
-queue = redis.Redis.from_url(os.environ.get("STREAMY_REDIS_URL", "redis://localhost:6379/0"))
+# Its connections have a name, so that the board can cut those, and no others.
+store = redis.Redis.from_url(URL, client_name="board")
+# The prefix is the board's own: whoever uses it can end no other stream of this Redis.
+streams = StreamManager(store, app=app, config=StreamConfig(prefix="board"))
+
+
+@app.before_request
+def refuse_other_sites():
+    if reason := refusal(request.method, request.headers):
+        return {"error": reason}, 403
+    return None
 
 
 def stream_id() -> str:
@@ -55,7 +78,7 @@ def send():
 
 @app.post("/job")
 def start_job():
-    queue.rpush("board:jobs", stream_id())
+    store.rpush("board:jobs", stream_id())
     return {"queued": True}, 202
 
 
@@ -71,20 +94,17 @@ def start_anew():
 
 @app.delete("/feeds")
 def drop_feeds():
-    """Cut the Pub/Sub connection of every process, in Redis: they heal, and no page notices."""
+    """Cut the boards' Pub/Sub connections, in Redis: they heal, and no page notices."""
     if not MAY_KILL:
         abort(403)
-    return {"dropped": queue.client_kill_filter(_type="pubsub")}
+    feeds = [feed for feed in store.client_list(_type="pubsub") if feed["name"] == "board"]
+    return {"dropped": sum(store.client_kill_filter(_id=feed["id"]) for feed in feeds)}
 
 
 @app.delete("/workers/<int:pid>")
 def kill(pid: int):
     """Kill one of this server's workers, as an operator's kill -9 would."""
-    try:
-        ours = pid > 1 and os.getpgid(pid) == os.getpgrp() and pid != os.getppid()
-    except (ProcessLookupError, OverflowError):
-        abort(404)
-    if not (MAY_KILL and ours):
+    if not (MAY_KILL and is_colleague(pid, master=os.getppid())):
         abort(403)
     os.kill(pid, signal.SIGKILL)
     return {"killed": pid}

@@ -8,7 +8,7 @@ import redis
 from rq import Queue, Worker
 from rq.job import Job, get_current_job
 
-from streamy_redis import RedisUnavailable, StreamEnded, StreamManager
+from streamy_redis import RedisUnavailable, StreamConfig, StreamEnded, StreamManager
 
 URL = os.environ.get("STREAMY_REDIS_URL", "redis://localhost:6379/0")
 # Seconds until the next report: of a job that runs, and of one that waits for a worker.
@@ -16,7 +16,8 @@ LEASE = float(os.environ.get("JOB_LEASE", "15"))
 WAIT = float(os.environ.get("JOB_WAIT", "600"))
 STEP = float(os.environ.get("JOB_STEP", "0.3"))
 
-streams = StreamManager(URL)
+# The prefix is the jobs' own: whoever cancels one can end no other stream of this Redis.
+streams = StreamManager(URL, config=StreamConfig(prefix="jobs"))
 store = redis.Redis.from_url(URL)
 queue = Queue(connection=store)
 

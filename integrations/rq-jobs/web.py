@@ -1,7 +1,9 @@
 """The web app: starts jobs, streams their progress, and ends the streams of lost ones."""
 
+import sys
 import threading
 import uuid
+from pathlib import Path
 
 from flask import Flask, Response, abort, request, send_file
 from jobs import WAIT, end, end_lost_jobs, failed, queue, report, streams, work
@@ -9,10 +11,19 @@ from rq.job import Callback
 
 from streamy_redis import RedisUnavailable
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from same_origin import refusal
+
 app = Flask(__name__)
 streams.init_app(app)
 # In every web worker: whoever is first is enough, and as long as a page is served, it is watched.
 threading.Thread(target=end_lost_jobs, daemon=True).start()
+
+
+@app.before_request
+def refuse_other_sites():
+    return (reason, 403) if (reason := refusal(request.method, request.headers)) else None
 
 
 @app.get("/")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import sys
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import redis.asyncio as redis
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
@@ -20,16 +23,25 @@ from streamy_redis import (
     AsyncStreamManager,
     InvalidEvent,
     RedisUnavailable,
+    StreamConfig,
     StreamEnded,
     StreamyError,
 )
 
-PAGE = Path(__file__).resolve().parent.parent / "board" / "page"
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from same_origin import SameOriginMiddleware
+from workers import is_colleague
+
+PAGE = Path(__file__).resolve().parents[1] / "board" / "page"
+URL = os.environ.get("STREAMY_REDIS_URL", "redis://localhost:6379/0")
 MAY_KILL = os.environ.get("BOARD_ALLOW_KILL") == "1"
 STATUS = {InvalidEvent: 400, StreamEnded: 409, RedisUnavailable: 503}
 
-streams = AsyncStreamManager()  # finds Redis by the variable STREAMY_REDIS_URL
-queue = redis.Redis.from_url(os.environ.get("STREAMY_REDIS_URL", "redis://localhost:6379/0"))
+# Its connections have a name, so that the board can cut those, and no others.
+store = redis.Redis.from_url(URL, client_name="board")
+# The prefix is the board's own: whoever uses it can end no other stream of this Redis.
+streams = AsyncStreamManager(store, config=StreamConfig(prefix="board"))
 
 
 def stream_id(request: Request) -> str:
@@ -59,7 +71,7 @@ async def send(request: Request):
 
 
 async def start_job(request: Request):
-    await queue.rpush("board:jobs", stream_id(request))
+    await store.rpush("board:jobs", stream_id(request))
     return JSONResponse({"queued": True}, status_code=202)
 
 
@@ -72,20 +84,19 @@ async def start_anew(request: Request):
 
 
 async def drop_feeds(request: Request):
-    """Cut the Pub/Sub connection of every process, in Redis: they heal, and no page notices."""
+    """Cut the boards' Pub/Sub connections, in Redis: they heal, and no page notices."""
     if not MAY_KILL:
         raise HTTPException(403)
-    return JSONResponse({"dropped": await queue.client_kill_filter(_type="pubsub")})
+    feeds = [feed for feed in await store.client_list(_type="pubsub") if feed["name"] == "board"]
+    dropped = [await store.client_kill_filter(_id=feed["id"]) for feed in feeds]
+    return JSONResponse({"dropped": sum(dropped)})
 
 
 async def kill(request: Request):
     """Kill one of this server's workers, as an operator's kill -9 would."""
     pid = request.path_params["pid"]
-    try:
-        ours = pid > 1 and os.getpgid(pid) == os.getpgrp() and pid != os.getppid()
-    except (ProcessLookupError, OverflowError):
-        raise HTTPException(404) from None
-    if not (MAY_KILL and ours):
+    master = multiprocessing.parent_process()  # None without uvicorn's --workers
+    if not (MAY_KILL and is_colleague(pid, master=master and master.pid)):
         raise HTTPException(403)
     os.kill(pid, signal.SIGKILL)
     return JSONResponse({"killed": pid})
@@ -101,7 +112,7 @@ async def redis_away(request: Request, error: Exception):
 
 @asynccontextmanager
 async def lifespan(app: Starlette):
-    async with streams.lifespan(app), queue:
+    async with streams.lifespan(app), store:
         yield
 
 
@@ -118,5 +129,6 @@ app = Starlette(
         Mount("/", StaticFiles(directory=PAGE, html=True)),
     ],
     exception_handlers={StreamyError: refuse, redis.RedisError: redis_away},
+    middleware=[Middleware(SameOriginMiddleware)],
     lifespan=lifespan,
 )

@@ -10,6 +10,7 @@ import subprocess
 import pytest
 
 from tests.browser import EventSource
+from tests.integrations.foreign import assert_takes_its_own_pages_only
 from tests.web_servers import http
 
 from .conftest import VARIABLES, Commands
@@ -44,6 +45,14 @@ def test_serves_a_page_and_its_stream_and_stops_on_ctrl_c(commands: Commands, so
 
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0
+
+
+def test_only_its_own_page_may_change_anything(commands: Commands):
+    process = commands.start("demo", "--port", "0", variables=VARIABLES)
+    url = address(process)
+
+    for path in ("/send", "/end", "/anew"):
+        assert_takes_its_own_pages_only(url, "POST", path, status=200)
 
 
 def test_a_port_that_is_taken_is_one_line(commands: Commands):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from streamy_redis import StreamManager
+from streamy_redis import StreamConfig, StreamManager
 from tests.browser import EventSource
 from tests.child import Child
 from tests.event_stream import MessageEvent, events_of
@@ -41,7 +41,8 @@ class Boards:
     """Two gunicorn workers, two uvicorn workers and a job, on a Redis of their own."""
 
     def __init__(self, redis_server: RedisServer, folder: Path) -> None:
-        env = {
+        self.redis_url = redis_server.url
+        self.env = env = {
             "STREAMY_REDIS_URL": redis_server.url,
             "BOARD_ALLOW_KILL": "1",
             "BOARD_TICK_INTERVAL": "0.05",
@@ -60,7 +61,7 @@ class Boards:
             env={**env, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
             cwd=INTEGRATIONS / "board",
         )
-        self.streams = StreamManager(redis_server.url)
+        self.streams = StreamManager(redis_server.url, config=StreamConfig(prefix="board"))
         self.store = redis_server.connect()
         self._browsers: list[EventSource] = []
 

@@ -9,7 +9,7 @@ import sys
 import uuid
 from pathlib import Path
 
-from streamy_redis import StreamManager
+from streamy_redis import StreamConfig, StreamManager
 from tests.browser import EventSource
 from tests.child import Child
 from tests.servers import RedisServer
@@ -57,7 +57,7 @@ class AnswerStack:
     def lose(self, prompt: str) -> str:
         """Redis hands the prompt over, and the connection breaks before the generator has it."""
         answer_id = uuid.uuid4().hex
-        with StreamManager(self.redis_server.url) as streams:
+        with StreamManager(self.redis_server.url, config=StreamConfig(prefix="llm")) as streams:
             streams.send_event(answer_id, prompt, "prompt")
         self._store.lpush("llm:prompts:running:1", json.dumps([answer_id, prompt]))
         for client in self._store.client_list():
@@ -80,7 +80,7 @@ class AnswerStack:
 
     def lose_history(self, answer_id: str) -> None:
         """Delete it behind everybody's back."""
-        assert self._store.delete(log_key(answer_id)) == 1
+        assert self._store.delete(log_key(answer_id, "llm")) == 1
 
     def close(self) -> None:
         for browser in self._browsers:

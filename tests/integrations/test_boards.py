@@ -5,16 +5,23 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import sys
+from pathlib import Path
 
 import httpx
 import psutil
+import pytest
 
+from streamy_redis import StreamManager
 from tests.browser import ReadyState
+from tests.child import Child
 from tests.deadline import Deadline
 from tests.exactly_once import Delivery
-from tests.web_servers import http
+from tests.ports import free_port
+from tests.web_servers import ROOT, http
 
 from .board_stack import Boards, Everywhere
+from .foreign import assert_takes_its_own_pages_only
 from .witness import Witness
 
 
@@ -111,6 +118,44 @@ def test_the_same_page_is_served_by_both(boards: Boards):
             assert http.get(f"{server.url}/{reference.lstrip('/')}").status_code == 200
 
 
+@pytest.mark.parametrize("server", [0, 1], ids=["flask", "starlette"])
+def test_only_its_own_pages_may_change_anything(boards: Boards, server: int):
+    url = boards.servers[server].url
+
+    for method, path, status in [
+        ("POST", "/send?stream=own", 200),
+        ("POST", "/end?stream=own", 200),
+        ("POST", "/anew?stream=own", 200),
+        ("POST", "/job?stream=own", 202),
+        ("DELETE", "/feeds", 200),
+        ("DELETE", "/workers/1", 403),
+    ]:
+        assert_takes_its_own_pages_only(url, method, path, status=status)
+
+
+@pytest.mark.parametrize("server", [0, 1], ids=["flask", "starlette"])
+def test_a_board_has_streams_and_connections_of_its_own_only(boards: Boards, server: int):
+    url = boards.servers[server].url
+    with (
+        StreamManager(boards.redis_url) as others,
+        others.subscribe("prod-orders") as orders,
+    ):
+        others.send_event("prod-orders", "first")
+        feeds = boards.store.client_list(_type="pubsub")
+        [theirs] = [feed["id"] for feed in feeds if feed["name"] == ""]
+
+        http.post(f"{url}/end?stream=prod-orders").raise_for_status()
+        http.post(f"{url}/anew?stream=prod-orders").raise_for_status()
+        http.post(f"{url}/send?stream=prod-orders", content="forged").raise_for_status()
+        http.delete(f"{url}/feeds").raise_for_status()
+
+        others.send_event("prod-orders", "second")
+        assert [next(orders).data, next(orders).data] == ["first", "second"]
+        assert others.info("prod-orders").length == 2
+        assert theirs in [feed["id"] for feed in boards.store.client_list(_type="pubsub")]
+        assert others.delete_stream("prod-orders")
+
+
 def test_the_kill_route_kills_this_server_s_workers_only(boards: Boards):
     flask, starlette = boards.servers
     victim = flask.workers()[0].pid
@@ -125,3 +170,42 @@ def test_the_kill_route_kills_this_server_s_workers_only(boards: Boards):
 
     Deadline(5).until(lambda: victim not in [w.pid for w in flask.workers()])
     assert psutil.pid_exists(stranger)
+
+
+@pytest.mark.parametrize(
+    ("folder", "server"),
+    [
+        ("gunicorn-flask", "gunicorn --bind 127.0.0.1:{port}"),
+        # Without workers: what started it has other children.
+        ("uvicorn-starlette", "uvicorn --port {port}"),
+    ],
+)
+def test_the_kill_route_spares_what_was_started_beside_the_server(
+    boards: Boards, tmp_path: Path, folder: str, server: str
+):
+    port = free_port()
+    # One process group for both, as a script's children have.
+    command = f"sleep 60 & echo beside $!; {sys.executable} -m {server.format(port=port)} app:app"
+    script = Child(
+        ["sh", "-c", f"{command} & wait"],
+        tmp_path / "log",
+        env={**boards.env, "PYTHONPATH": str(ROOT), "WEB_CONCURRENCY": "1"},
+        cwd=ROOT / "integrations" / folder,
+    )
+    try:
+        Deadline(20).until(lambda: is_up(port), lambda: script.output)
+        [beside] = re.findall(r"beside (\d+)", script.output)
+
+        answer = http.delete(f"http://127.0.0.1:{port}/workers/{beside}")
+
+        assert answer.status_code == 403
+        assert psutil.Process(int(beside)).status() != psutil.STATUS_ZOMBIE
+    finally:
+        script.stop()
+
+
+def is_up(port: int) -> bool:
+    try:
+        return http.get(f"http://127.0.0.1:{port}/").status_code == 200
+    except httpx.TransportError:
+        return False

@@ -182,6 +182,11 @@ def job_of(stack: ComposeStack) -> str:
     return answer.json()["id"]  # type: ignore[no-any-return]
 
 
+def page_of_job(stack: ComposeStack, job: str, opened: ExitStack) -> EventSource:
+    url = f"{stack['celery-web'].url}/jobs/{job}/events"
+    return opened.enter_context(EventSource(url)).wait_open()
+
+
 def percents(page: EventSource) -> list[int]:
     return [json.loads(event.data)["percent"] for event in page.of_type("progress")]
 
@@ -194,7 +199,7 @@ def seqs(page: EventSource) -> list[int]:
 def test_what_celery_cron_and_the_job_send_reaches_pages_on_both_replicas(stack: ComposeStack):
     job = job_of(stack)
     with ExitStack() as opened:
-        progress = pages_on_both(stack, job, opened)
+        progress = [page_of_job(stack, job, opened) for _ in range(2)]
         boards = pages_on_both(stack, "board", opened)
         boards.append(
             opened.enter_context(EventSource(f"{stack['starlette'].url}/stream/1")).wait_open()
@@ -214,7 +219,7 @@ def test_what_celery_cron_and_the_job_send_reaches_pages_on_both_replicas(stack:
 
 @needs_programs
 def test_a_rolling_restart_and_killed_workers_lose_nothing(stack: ComposeStack):
-    sender = Sender(stack.redis_url, "streamy", "board", rate=20)
+    sender = Sender(stack.redis_url, "board", "board", rate=20)
     with ExitStack() as opened:
         witness = Witness(opened.enter_context(stack.connect()), "board")
         behind_nginx = pages_on_both(stack, "board", opened)
@@ -236,7 +241,7 @@ def test_a_rolling_restart_and_killed_workers_lose_nothing(stack: ComposeStack):
             Delivery(log, until(log.ids[-1], page)).assert_exactly_once()
             assert set(page.statuses) == {200}
         # The job's worker is there again as well.
-        [job, _] = pages_on_both(stack, job_of(stack), opened)
+        job = page_of_job(stack, job_of(stack), opened)
         job.wait_for(lambda page: percents(page)[-1:] > [0], 15, "progress")
     for service in stack.services.values():
         assert service.is_healthy()
@@ -320,7 +325,7 @@ def test_in_development_what_is_saved_runs_and_pages_come_back(
         for page in pages[:2]:
             page.wait_for(lambda page: "mended" in (page.header("set-cookie") or ""), 20, "mended")
 
-        [progress, _] = pages_on_both(stack, job_of(stack), opened)
+        progress = page_of_job(stack, job_of(stack), opened)
         progress.wait_for(lambda page: "changed" in str(page.of_type("progress")), 20, "the jobs")
         log = witness.stop()
         for page in pages:

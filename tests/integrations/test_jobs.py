@@ -12,12 +12,14 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from streamy_redis import StreamManager
+from streamy_redis import StreamConfig, StreamManager
 from tests.browser import EventSource
 from tests.web_servers import ROOT, http
 
+from .foreign import assert_takes_its_own_pages_only
 from .job_stack import CELERY, RQ, JobStack, WorkerKind
 
+JOBS = StreamConfig(prefix="jobs")
 KINDS = pytest.mark.parametrize("kind", [CELERY, RQ], ids=lambda kind: kind.folder)
 
 
@@ -101,7 +103,7 @@ def test_jobs_whose_whole_worker_is_killed_are_lost_when_their_leases_run_out(
         assert percents(page_of_waiting) == [0]
 
         # Nor does one take it after all, when its end has been forgotten.
-        with StreamManager(stack.redis_server.url) as streams:
+        with StreamManager(stack.redis_server.url, config=JOBS) as streams:
             assert streams.delete_stream(waiting)
             stack.restart_worker()
             end_of(stack.page(stack.job("?fails_at=1")))
@@ -114,7 +116,7 @@ def test_a_job_promises_its_first_report_before_it_works(stack: JobStack):
 
     with (
         contextlib.closing(stack.redis_server.connect()) as store,
-        StreamManager(stack.redis_server.url) as streams,
+        StreamManager(stack.redis_server.url, config=JOBS) as streams,
         streams.subscribe(job, replay="all") as events,
     ):
         for event in events:
@@ -158,6 +160,16 @@ def test_a_job_that_nobody_knows_stops_the_page(stack: JobStack):
     page.wait_closed()
 
     assert page.statuses == [404]
+
+
+def test_only_its_own_pages_start_and_cancel_jobs_and_no_other_stream(stack: JobStack):
+    assert_takes_its_own_pages_only(stack.web.url, "POST", "/jobs?fails_at=1", status=202)
+    with StreamManager(stack.redis_server.url) as streams:
+        streams.send_event("prod-orders", "first")
+
+        assert_takes_its_own_pages_only(stack.web.url, "DELETE", "/jobs/prod-orders", status=204)
+
+        assert not streams.info("prod-orders").ended
 
 
 def test_the_source_of_the_app_is_not_served(stack: JobStack):

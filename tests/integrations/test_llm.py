@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from streamy_redis import StreamManager
 from tests.browser import EventSource
 from tests.deadline import Deadline
 from tests.web_servers import http
 
+from .foreign import assert_takes_its_own_pages_only
 from .llm_stack import PROMPT, AnswerStack, tokens
 
 
@@ -62,6 +64,18 @@ def test_every_page_shows_the_whole_text_whenever_it_opens(stack: AnswerStack):
         assert shown(page) == "".join(tokens())
     # Joined: far fewer events than tokens.
     assert len(first.of_type("message")) < len(tokens()) / 2
+
+
+def test_only_its_own_pages_ask_and_cancel_and_no_other_stream(stack: AnswerStack):
+    url = stack.web.url
+    with StreamManager(stack.redis_server.url) as streams:
+        streams.send_event("prod-orders", "first")
+
+        assert_takes_its_own_pages_only(url, "DELETE", "/answers/prod-orders", status=200)
+
+        assert not streams.info("prod-orders").ended
+    question = {"prompt": PROMPT}
+    assert_takes_its_own_pages_only(url, "POST", "/answers", status=202, json=question)
 
 
 def test_killed_web_workers_cost_no_text(stack: AnswerStack):

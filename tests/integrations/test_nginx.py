@@ -52,7 +52,7 @@ class Replicas:
         ]
         for server in self.servers:
             server.start()
-        self.streams = StreamManager(redis_server.url)
+        self.streams = StreamManager(redis_server.url, config=StreamConfig(prefix="board"))
         self._redis_url = redis_server.url
         self._store = redis_server.connect()
 
@@ -65,11 +65,11 @@ class Replicas:
         }
 
     def sender(self, stream_id: str) -> Sender:
-        return Sender(self._redis_url, "streamy", stream_id, rate=20)
+        return Sender(self._redis_url, "board", stream_id, rate=20)
 
     def have(self, stream_id: str) -> bool:
         """Whether somebody is subscribed to the stream."""
-        [(_, count)] = self._store.pubsub_numsub(f"streamy:{{{stream_id}}}")
+        [(_, count)] = self._store.pubsub_numsub(f"board:{{{stream_id}}}")
         return bool(count)
 
     def close(self) -> None:

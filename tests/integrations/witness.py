@@ -12,8 +12,8 @@ from tests.exactly_once import SentLog
 __all__ = ["Witness", "log_key"]
 
 
-def log_key(stream_id: str) -> str:
-    return f"streamy:{{{stream_id}}}:log"
+def log_key(stream_id: str, prefix: str = "board") -> str:
+    return f"{prefix}:{{{stream_id}}}:log"
 
 
 class Witness:
