@@ -6,9 +6,7 @@ subscriber registered, so that a response which a hook replaces costs nothing.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from http import HTTPStatus
@@ -21,6 +19,7 @@ from ..core.headers import retry_after
 from ..core.publication import Position
 from ..core.request import cursor_of
 from ..exceptions import InvalidEvent
+from ..servers import wsgi
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -39,7 +38,7 @@ class OpenStream(Protocol):
 
     abort: Callable[[], None] | None
 
-    def add(self) -> bool: ...
+    def add(self, port: int | None) -> bool: ...
     def wait_open(self) -> None: ...
     @property
     def has_nothing_to_say(self) -> bool: ...
@@ -89,7 +88,7 @@ class StreamResponse(Response):
             return self._body([]), self.status, headers
         cursor = cursor_of(environ.get("HTTP_LAST_EVENT_ID"), environ.get("QUERY_STRING", ""))
         stream = self._new_stream(cursor)
-        if not stream.add():
+        if not stream.add(wsgi.port(environ)):
             return self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, [*headers, retry_after()])
         stream.wait_open()
         if stream.has_nothing_to_say:
@@ -102,7 +101,7 @@ class StreamResponse(Response):
             # For the worker and for every middleware it is an ordinary response, and finished.
             fields = [*headers, ("Content-Length", "0"), ("Connection", "close")]
             return ClosingIterator([], taken.release_worker), self.status, fields
-        stream.abort = _abort(environ)
+        stream.abort = functools.partial(wsgi.abort, environ)
         return self._body(_Chunks(stream)), self.status, headers
 
     def _refuse(
@@ -144,16 +143,3 @@ class _Chunks:
 
     def close(self) -> None:
         self._stream.close()
-
-
-def _abort(environ: WSGIEnvironment) -> Callable[[], None] | None:
-    """Cuts off a write to a client that doesn't read, where gunicorn shows its socket."""
-    connection: Any = environ.get("gunicorn.socket")
-    if connection is None:
-        return None
-
-    def shut_down() -> None:
-        with contextlib.suppress(OSError):
-            connection.shutdown(socket.SHUT_RDWR)
-
-    return shut_down

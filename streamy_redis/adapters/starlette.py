@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Protocol
 
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, Response
@@ -19,6 +19,7 @@ from ..core.headers import retry_after
 from ..core.publication import Position
 from ..core.request import cursor_of
 from ..exceptions import InvalidEvent
+from ..servers.connection import Connection
 
 __all__ = ["OpenStream", "StreamResponse", "refuse_stream_id"]
 
@@ -26,7 +27,7 @@ __all__ = ["OpenStream", "StreamResponse", "refuse_stream_id"]
 class OpenStream(Protocol):
     """What a response needs of a stream."""
 
-    def add(self, receive: object) -> bool: ...
+    def add(self, connection: Connection) -> bool: ...
     async def wait_open(self) -> None: ...
     @property
     def has_nothing_to_say(self) -> bool: ...
@@ -64,13 +65,14 @@ class StreamResponse(Response):
             if scope["method"] == "HEAD":
                 await self._finish(send, HTTPStatus.OK, self.raw_headers)
             else:
-                await self._serve(_cursor_of(scope), receive, send)
+                await self._serve(scope, receive, send)
         if self.background is not None:
             await self.background()
 
-    async def _serve(self, cursor: Position | None, receive: Receive, send: Send) -> None:
-        stream = self._new_stream(cursor)
-        if not stream.add(receive):
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        stream = self._new_stream(_cursor_of(scope))
+        connection = Connection(scope, receive)
+        if not stream.add(connection):
             name, value = retry_after()
             headers = [*self._untyped_headers(), (name.encode(), value.encode())]
             await self._finish(send, HTTPStatus.SERVICE_UNAVAILABLE, headers)
@@ -81,7 +83,7 @@ class StreamResponse(Response):
                 await self._finish(send, HTTPStatus.NO_CONTENT, self._untyped_headers())
             else:
                 await _start(send, self.status_code, self.raw_headers)
-                await stream.serve(receive, send, _abort(receive))
+                await stream.serve(receive, send, connection.abort)
         finally:
             stream.close()
 
@@ -101,19 +103,3 @@ def _cursor_of(scope: Scope) -> Position | None:
 
 async def _start(send: Send, status: int, headers: list[tuple[bytes, bytes]]) -> None:
     await send({"type": "http.response.start", "status": status, "headers": headers})
-
-
-def _abort(receive: Receive) -> Callable[[], None]:
-    """Cuts off a write to a client that doesn't read.
-
-    uvicorn and gunicorn show their transport behind receive(): aborted, it drops what is unsent,
-    for which a stopping server would wait otherwise.
-    """
-    owner = getattr(receive, "__self__", None)
-    transport: Any = getattr(getattr(owner, "protocol", owner), "transport", None)
-    abort: Callable[[], None] = getattr(transport, "abort", _nothing)
-    return abort
-
-
-def _nothing() -> None:
-    pass

@@ -34,7 +34,8 @@ from ..core.hub import Commands
 from ..core.outbox import Failure
 from ..core.subscriber import CloseReason, Outgoing, Subscriber
 from ..keys import Keys
-from ..server import ServerWatch
+from ..servers.connection import Connection
+from ..servers.watch import ServerWatch
 from ..tally import Tally
 from .history import HistoryReader
 from .wire import Wire, open_wire
@@ -86,10 +87,18 @@ class Listener:
         """What Redis said, or why it said nothing, where something doesn't work."""
         return self._lost or self._unreadable or self._table.refusal
 
-    def add(self, subscriber: Subscriber) -> bool:
-        """Registers a subscriber; False if there are max_subscribers already."""
+    def add(self, subscriber: Subscriber, connection: Connection | None = None) -> bool:
+        """Registers a subscriber; False if there are max_subscribers already.
+
+        Args:
+            connection: of the request that it answers.
+        """
         self._start()
-        is_added = self._hub.add(subscriber, time.monotonic())
+        now = time.monotonic()
+        if connection is not None:
+            subscriber.server = self.watch_server().server_of(connection)
+            self._follow_servers(now)
+        is_added = self._hub.add(subscriber, now)
         self.drain()
         return is_added
 
@@ -125,16 +134,21 @@ class Listener:
         """Nothing more is counted. Repeating it is harmless."""
         self._tally.settle(self._hub.stats)
 
-    def watch_server(self, receive: object = None) -> None:
-        """Watches for the server's shutdown, which may come before the first stream.
-
-        Args:
-            receive: of an ASGI request; some servers show themselves only behind it.
-        """
+    def watch_server(self) -> ServerWatch:
+        """Watches for the server's shutdown, which may come before the first stream."""
         if self._server is None:
             self._server = ServerWatch()
-        if receive is not None:
-            self._server.look_behind(receive)
+        return self._server
+
+    def _follow_servers(self, now: float) -> None:
+        """Ends what stopping servers wait for; where others serve, all goes on."""
+        watch = self.watch_server()
+        for server in watch.stopped():
+            self._hub.close_those_of(server, now)
+        if watch.is_stopping():
+            self._hub.close(now)
+        elif not self._is_closing:
+            self._hub.reopen()
 
     # Tasks
 
@@ -169,8 +183,7 @@ class Listener:
         while True:
             await anyio.sleep(TICK_INTERVAL)
             now = time.monotonic()
-            if self._server is not None and self._server.is_stopping():
-                self._hub.close(now)
+            self._follow_servers(now)
             self._hub.tick(now)
             self.drain()
             self._tally.update()

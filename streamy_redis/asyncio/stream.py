@@ -16,6 +16,7 @@ from ..core.publication import Position
 from ..core.replay import Replay
 from ..core.subscriber import CloseReason, Outgoing, Pacing, Subscriber
 from ..exceptions import RedisUnavailable
+from ..servers.connection import Connection
 from .listener import Listener
 from .writer import Receive, ResponseWriter, Send
 
@@ -60,14 +61,13 @@ class Stream:
     def write(self, data: bytes) -> bool:
         raise AssertionError("a subscriber whose frames are taken by a task never rests")
 
-    def add(self, receive: object = None) -> bool:
+    def add(self, connection: Connection | None = None) -> bool:
         """Registers the subscriber; False if there are too many.
 
         Args:
-            receive: of the ASGI request that it answers.
+            connection: of the ASGI request that it answers.
         """
-        self._listener.watch_server(receive)
-        return self._listener.add(self.subscriber)
+        return self._listener.add(self.subscriber, connection)
 
     async def wait_open(self) -> None:
         """Waits a moment until the log has said where the stream begins, or that it has ended.

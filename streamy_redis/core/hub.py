@@ -218,8 +218,8 @@ class Hub:
         self._max_batch_bytes = max_batch_bytes
         self._feeds: dict[str, _Feed] = {}
         self._is_connected = False
-        # When every response had to end; None until then.
-        self._stopped_at: float | None = None
+        # Every response has ended, and those that still come do.
+        self._is_closed = False
         # Those that are CLOSED and whose writers have not finished.
         self._ending: dict[Subscriber, None] = {}
         self._ends_to_tell: list[tuple[str, CloseReason]] = []
@@ -276,7 +276,7 @@ class Hub:
 
         A closed hub closes it at once, uncounted: it was never open.
         """
-        if self._stopped_at is not None:
+        if self._is_closed:
             subscriber.close(CloseReason.SHUTDOWN)
             return True
         if self.is_full and subscriber.is_response:
@@ -399,13 +399,28 @@ class Hub:
 
     def close(self, now: float) -> None:
         """Ends every subscriber, and each that still comes. Repeating it changes nothing."""
-        if self._stopped_at is not None:
-            return
-        self._stopped_at = now
-        for subscriber in self._ending:
-            self._look_at(subscriber, now)
-        for feed in self._feeds.values():
-            for subscriber in [*feed.live, *feed.at_rest(), *feed.replaying]:
+        if not self._is_closed:
+            self._is_closed = True
+            self._stop(now, self._everybody())
+
+    def close_those_of(self, server: object, now: float) -> None:
+        """Ends those that one server of several serves."""
+        self._stop(now, [each for each in self._everybody() if each.server is server])
+
+    def reopen(self) -> None:
+        """Others come, whom another server serves."""
+        self._is_closed = False
+
+    def _everybody(self) -> list[Subscriber]:
+        by_feed = ([*feed.live, *feed.at_rest(), *feed.replaying] for feed in self._feeds.values())
+        return [*self._ending, *itertools.chain.from_iterable(by_feed)]
+
+    def _stop(self, now: float, subscribers: Iterable[Subscriber]) -> None:
+        for subscriber in subscribers:
+            subscriber.stop(now)
+            if subscriber.state is State.CLOSED:
+                self._look_at(subscriber, now)
+            else:
                 self.remove(subscriber, CloseReason.SHUTDOWN, now)
 
     # What the listener hears
@@ -796,7 +811,7 @@ class Hub:
 
     def _look_at(self, subscriber: Subscriber, now: float) -> None:
         if subscriber.state is State.CLOSED:
-            due = subscriber.tick_closed(now, stopped_at=self._stopped_at)
+            due = subscriber.tick_closed(now)
             if subscriber.is_aborted:
                 self._dirty[subscriber] = None
             self._look_again(subscriber, due)

@@ -131,6 +131,7 @@ class Subscriber:
         "_live_bytes",
         "_pacing",
         "_reset",
+        "_stopped_at",
         "_written_at",
         "confirmed_at",
         "event_name",
@@ -146,6 +147,7 @@ class Subscriber:
         "position",
         "replay",
         "resets",
+        "server",
         "start",
         "state",
         "stream_id",
@@ -201,6 +203,9 @@ class Subscriber:
         # How many it was told.
         self.resets = 0
         self._closed: CloseReason | None = None
+        # Who serves it, where that can be seen; and since when that server stops.
+        self.server: object = None
+        self._stopped_at: float | None = None
         # A write under way has to be cut off: its client doesn't read.
         self.is_aborted = False
         self._written_at = now
@@ -446,18 +451,19 @@ class Subscriber:
         self.writing_since = None
         self._backlog = []
 
-    def tick_closed(self, now: float, *, stopped_at: float | None) -> float:
-        """Cuts off a last write that takes too long; says when to look again, inf for never.
+    def stop(self, now: float) -> None:
+        """Its server has begun to stop, and waits for no write for long."""
+        if self._stopped_at is None:
+            self._stopped_at = now
 
-        Args:
-            stopped_at: when the server began to stop; None if it hasn't.
-        """
+    def tick_closed(self, now: float) -> float:
+        """Cuts off a last write that takes too long; says when to look again, inf for never."""
         pacing = self._pacing
         if pacing is None or self.writing_since is None or self.is_aborted:
             return float("inf")
         due = self.writing_since + pacing.write_timeout
-        if stopped_at is not None:
-            due = min(due, stopped_at + _SHUTDOWN_GRACE)
+        if self._stopped_at is not None:
+            due = min(due, self._stopped_at + _SHUTDOWN_GRACE)
         self.is_aborted = now >= due
         return float("inf") if self.is_aborted else due
 

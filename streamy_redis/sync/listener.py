@@ -38,7 +38,7 @@ from ..core.outbox import Failure
 from ..core.subscriber import CloseReason, Outgoing, Subscriber
 from ..forks import do_in_each_fork
 from ..keys import Keys
-from ..server import ServerWatch
+from ..servers.watch import ServerWatch
 from ..tally import Tally
 from .handover import Sockets, SocketWriter, TakenSocket
 from .history import HistoryReader
@@ -96,11 +96,19 @@ class Listener:
         """What Redis said, or why it said nothing, where something doesn't work."""
         return self._lost or self._unreadable or self._table.refusal
 
-    def add(self, subscriber: Subscriber) -> bool:
-        """Registers a subscriber; False if there are max_subscribers already."""
+    def add(self, subscriber: Subscriber, port: int | None = None) -> bool:
+        """Registers a subscriber; False if there are max_subscribers already.
+
+        Args:
+            port: where the request came to that it answers.
+        """
         with self._lock:
             self._start()
-            is_added = self._hub.add(subscriber, time.monotonic())
+            now = time.monotonic()
+            if port is not None:
+                subscriber.server = self._watch_server().server_at(port)
+                self._follow_servers(now)
+            is_added = self._hub.add(subscriber, now)
         self.drain()
         return is_added
 
@@ -227,7 +235,7 @@ class Listener:
             ("history", self._read_history),
             ("ticker", self._tick),
         )
-        self._server = self._server or ServerWatch()
+        self._watch_server()
         self._tally.add(self._hub.stats)
         # All of them but for those that an earlier call could start before threads ran out.
         for name, loop in loops[len(self._threads) :]:
@@ -263,14 +271,27 @@ class Listener:
             # In a fork it is another one by now.
             if self._closing.is_set():
                 return
-            is_stopping = self._server is not None and self._server.is_stopping()
             with self._lock:
                 now = time.monotonic()
-                if is_stopping:
-                    self._hub.close(now)
+                self._follow_servers(now)
                 self._hub.tick(now)
             self.drain()
             self._tally.update()
+
+    def _watch_server(self) -> ServerWatch:
+        if self._server is None:
+            self._server = ServerWatch()
+        return self._server
+
+    def _follow_servers(self, now: float) -> None:
+        """Ends what stopping servers wait for; where others serve, all goes on. Under the lock."""
+        watch = self._watch_server()
+        for server in watch.stopped():
+            self._hub.close_those_of(server, now)
+        if watch.is_stopping():
+            self._hub.close(now)
+        elif not self._closing.is_set():
+            self._hub.reopen()
 
     def take_thread(self, reason: str) -> None:
         """A response takes a thread, for a reason that is told once, with a warning in time."""

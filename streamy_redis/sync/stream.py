@@ -62,9 +62,13 @@ class Stream:
     def write(self, data: bytes) -> bool:
         raise AssertionError("a subscriber whose frames are taken by a thread never rests")
 
-    def add(self) -> bool:
-        """Registers the subscriber; False if there are too many."""
-        return self._listener.add(self.subscriber)
+    def add(self, port: int | None = None) -> bool:
+        """Registers the subscriber; False if there are too many.
+
+        Args:
+            port: where the WSGI request came to that it answers.
+        """
+        return self._listener.add(self.subscriber, port)
 
     def wait_open(self) -> None:
         """Waits a moment until the log has said where the stream begins, or that it has ended.

@@ -129,6 +129,6 @@ def test_two_managers_serve_one_app(
 
     client = app.test_client()
 
-    assert [e.data for e in events_of(client.get("/room").data)] == ["{}", "first", ""]
-    assert [e.data for e in events_of(client.get("/other/room").data)] == ["{}", "second", ""]
+    assert [e.data for e in events_of(client.get("/room").data)] == ["{}", "first", "{}"]
+    assert [e.data for e in events_of(client.get("/other/room").data)] == ["{}", "second", "{}"]
     other.close()

@@ -460,6 +460,24 @@ def test_the_end_of_each_response_is_told_and_counted_once(process: Process):
     assert process.hub.ends_to_tell() == []
 
 
+def test_where_one_server_of_two_stops_the_other_s_responses_stay(process: Process):
+    ours, theirs = process.add(), process.add()
+    ours.server, theirs.server = "public", "admin"
+
+    process.hub.close_those_of("public", process.now)
+
+    assert ours.closed is CloseReason.SHUTDOWN
+    assert theirs.closed is None
+
+
+def test_who_comes_by_another_server_is_served_after_the_close(process: Process):
+    process.hub.close(process.now)
+
+    process.hub.reopen()
+
+    assert process.add().closed is None
+
+
 def test_who_comes_after_the_close_was_never_open_and_ends_uncounted(process: Process):
     process.hub.close(process.now)
 

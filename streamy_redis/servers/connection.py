@@ -1,0 +1,72 @@
+"""The connection of an ASGI request, which no server shows.
+
+It is looked for behind receive(), through whatever middlewares wrap it, then among what uvicorn's
+servers answer in this event loop, then among the sockets of the process. What is found is believed
+only if it is this request's: another client must never be cut off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from . import gunicorn, sockets, uvicorn
+from .reach import objects_behind
+from .shown import Shown
+
+__all__ = ["Connection"]
+
+
+class Connection:
+    """What can be told of the connection of one request.
+
+    Args:
+        scope, receive: as the endpoint has them, whatever middlewares made of them.
+    """
+
+    __slots__ = ("_receive", "_scope")
+
+    def __init__(self, scope: Mapping[str, Any], receive: Callable[[], Any]) -> None:
+        self._scope = scope
+        self._receive = receive
+
+    @property
+    def port(self) -> int | None:
+        """Where the request came to; None for a unix socket."""
+        return sockets.port_of(self._scope.get("server"))
+
+    def behind_receive(self) -> Shown | None:
+        """What uvicorn or gunicorn shows; None where receive() doesn't lead there."""
+        reached = (_shown_by(each) for each in objects_behind(self._receive))
+        return next(filter(self._is_mine, reached), None)
+
+    def abort(self) -> None:
+        """Breaks it off, and drops what is unsent, for which a server would wait otherwise.
+
+        Nothing happens where it isn't found, or carries other requests as well (HTTP/2).
+        """
+        if self._scope.get("http_version") not in ("1.0", "1.1"):
+            return
+        shown = self.behind_receive() or self._in_loop()
+        if shown is not None:
+            shown.transport.abort()
+        else:
+            sockets.cut(self._scope.get("server"), self._scope.get("client"))
+
+    def _in_loop(self) -> Shown | None:
+        """For middlewares that receive in a task of their own."""
+        return next(filter(self._is_mine, uvicorn.requests_in_loop()), None)
+
+    def _is_mine(self, shown: Shown | None) -> bool:
+        if shown is None:
+            return False
+        # Middlewares copy scopes and lists, but not what is in them.
+        mine = {id(field) for field in self._scope.get("headers", ())}
+        if mine and shown.headers:
+            return any(id(field) in mine for field in shown.headers)
+        peer = shown.transport.get_extra_info("peername")
+        return sockets.same_address(peer, self._scope.get("client"))
+
+
+def _shown_by(each: object) -> Shown | None:
+    return uvicorn.shown_by(each) or gunicorn.shown_by(each)
