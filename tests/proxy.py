@@ -32,15 +32,15 @@ class Link:
 
     Attributes:
         is_losing: the reply that is under way has to be lost.
-        request: the event stream that it carries now, None without.
-        is_cutting: it ends inside the next event.
+        request: the one that it carries now, None before the first.
+        cut_behind: it ends behind what matches this.
     """
 
     client: socket.socket
     server: socket.socket
     is_losing: bool = False
     request: StreamRequest | None = None
-    is_cutting: bool = False
+    cut_behind: re.Pattern[bytes] | None = None
 
     def shut(self) -> None:
         for end in (self.client, self.server):
@@ -158,8 +158,10 @@ class LossyProxy(Proxy):
 
 _HEAD = re.compile(rb"\w+ (\S+) HTTP/1\.1\r\n(.*\r\n)\r\n", re.DOTALL)
 _LAST_EVENT_ID = re.compile(rb"^last-event-id: *([^\r]*)", re.MULTILINE | re.IGNORECASE)
+_IN_THE_ADDRESS = re.compile(rb"[?&]lastEventId=([^&]*)$")
 _STATUS = re.compile(rb"HTTP/1\.1 (\d{3})")
 _KEEP_ALIVE = re.compile(rb"^:$", re.MULTILINE)
+_ID = re.compile(rb"^id: .*\n", re.MULTILINE)
 _DATA = re.compile(rb"^data: ?[^\r\n]", re.MULTILINE)
 
 
@@ -171,11 +173,13 @@ class CuttingProxy(Proxy):
     Attributes:
         requests: all requests for event streams, oldest first.
         is_shut: connections are closed as soon as they are made.
+        is_busy: the next request is answered 503.
     """
 
     def __init__(self, port: int) -> None:
         self.requests: list[StreamRequest] = []
         self.is_shut = False
+        self.is_busy = False
         super().__init__(port)
         self.url = f"http://127.0.0.1:{self.port}"
 
@@ -190,20 +194,36 @@ class CuttingProxy(Proxy):
 
     def cut_inside_the_next_event(self) -> None:
         """Every stream that is open ends behind the first byte of the next event's data."""
+        self._cut_behind(_DATA)
+
+    def cut_before_the_end_of_the_next_event(self) -> None:
+        """Every stream that is open ends before the last byte of the next event: the blank line."""
+        self._cut_behind(_ID)
+
+    def _cut_behind(self, pattern: re.Pattern[bytes]) -> None:
         with self._lock:
             for link in self._links:
-                link.is_cutting = link.request is not None
+                link.cut_behind = pattern if link.request in self.requests else None
 
     def _asked(self, link: Link, data: bytes) -> None:
         head = _HEAD.match(data)
         if self.is_shut:
             link.shut()
-        elif head is None or b"text/event-stream" not in head[2]:
-            link.request = None
-        else:
-            cursor = _LAST_EVENT_ID.search(head[2])
+        elif head is not None:
+            cursor = _LAST_EVENT_ID.search(head[2]) or _IN_THE_ADDRESS.search(head[1])
             link.request = StreamRequest(head[1].decode(), cursor[1].decode() if cursor else "")
-            self.requests.append(link.request)
+            self._note(link.request, head[2])
+            if self.is_busy:
+                self._refuse(link, link.request)
+
+    def _refuse(self, link: Link, request: StreamRequest) -> None:
+        self.is_busy, request.status = False, 503
+        link.client.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
+        link.shut()
+
+    def _note(self, request: StreamRequest, head: bytes) -> None:
+        if b"text/event-stream" in head and request not in self.requests:
+            self.requests.append(request)
 
     def _passes(self, link: Link, data: bytes) -> bytes:
         request = link.request
@@ -211,6 +231,8 @@ class CuttingProxy(Proxy):
             return data
         if request.status is None and (answer := _STATUS.match(data)):
             request.status = int(answer[1])
+            # Some ask in a body that their API describes.
+            self._note(request, data.partition(b"\r\n\r\n")[0])
         request.keep_alives += len(_KEEP_ALIVE.findall(data))
-        begun = _DATA.search(data) if link.is_cutting else None
-        return data[: begun.end()] if begun else data
+        cut = link.cut_behind.search(data) if link.cut_behind else None
+        return data[: cut.end()] if cut else data

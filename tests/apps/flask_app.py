@@ -61,7 +61,7 @@ def together(count: int) -> str:
     return "together"
 
 
-@app.get("/events/<path:stream_id>")
+@app.route("/events/<path:stream_id>", methods=["GET", "POST"])
 def events(stream_id: str) -> Response:
     return streams.get_stream(stream_id, **options())
 
@@ -69,6 +69,17 @@ def events(stream_id: str) -> Response:
 @app.get("/events/")
 def events_of_nothing() -> Response:
     return streams.get_stream("")
+
+
+@app.get("/threads/<thread_id>/runs/<run_id>/stream")
+def run_of_langgraph(thread_id: str, run_id: str) -> Response:
+    return streams.get_stream(run_id, headers={"Location": request.path}, replay="all")
+
+
+@app.post("/v1/chat/completions")
+def answer_for_openai() -> Response:
+    """The model's name is that of the stream."""
+    return streams.get_stream(request.get_json()["model"], replay="all")
 
 
 @app.get("/decorated/<stream_id>")

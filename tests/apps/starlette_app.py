@@ -47,6 +47,16 @@ async def events_of_nothing(request: Request) -> Response:
     return streams.get_stream("")
 
 
+async def run_of_langgraph(request: Request) -> Response:
+    run_id = request.path_params["run_id"]
+    return streams.get_stream(run_id, headers={"Location": request.url.path}, replay="all")
+
+
+async def answer_for_openai(request: Request) -> Response:
+    """The model's name is that of the stream."""
+    return streams.get_stream((await request.json())["model"], replay="all")
+
+
 async def decorated(request: Request) -> Response:
     stream_id = request.path_params["stream_id"]
     response = streams.get_stream(stream_id, headers={"X-Ours": "1"})
@@ -82,7 +92,9 @@ app = Starlette(
         Route("/ping", ping),
         Route("/worker", worker),
         Route("/events/", events_of_nothing),
-        Route("/events/{stream_id:path}", events),
+        Route("/events/{stream_id:path}", events, methods=["GET", "POST"]),
+        Route("/threads/{thread_id}/runs/{run_id}/stream", run_of_langgraph),
+        Route("/v1/chat/completions", answer_for_openai, methods=["POST"]),
         Route("/decorated/{stream_id}", decorated),
         Route("/send/{stream_id:path}", send, methods=["POST"]),
     ],
