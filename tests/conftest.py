@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -15,12 +14,13 @@ import redis
 from .child import remove_left_folders
 from .servers import RedisServer, installed_binary
 from .sites import CONFIG, Site, app_for
+from .tools import missing_of, need, put_on_path
 from .web_servers import KINDS, ROOT, WebServer, environment
 
-FLAVOURS = ("valkey", "redis") if installed_binary() else ("valkey",)
+put_on_path()
+FLAVOURS = ("valkey", "redis")
 # Each is one test, or few, of a minute or more.
 LONG = {"test_redis_py_versions.py", "test_gevent.py", "test_newer_python.py", "test_compose.py"}
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -39,6 +39,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.is_relative_to(ROOT / "tests" / "faults"):
             item.add_marker(pytest.mark.alone)
     items.sort(key=lambda item: item.path.name not in LONG)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """For the line that scripts/test ends with."""
+    if file := os.environ.get("STREAMY_TEST_SKIPPED_FILE"):
+        with open(file, "a") as lines:
+            for program in missing_of(terminalreporter.stats.get("skipped", [])):
+                print(program, file=lines)
 
 
 def pytest_unconfigure() -> None:
@@ -85,7 +93,7 @@ def redis_url(shared_servers: SharedServers) -> str:
 
 @pytest.fixture(params=FLAVOURS)
 def any_redis_url(request: pytest.FixtureRequest, shared_servers: SharedServers) -> str:
-    """Each kind of server in turn: the wheel's and, where there is one, redis-server on PATH."""
+    """Each kind of server in turn: the wheel's and the redis-server on PATH."""
     return shared_servers.url(request.param)
 
 
@@ -153,14 +161,13 @@ def new_site(redis_url: str, prefix: str) -> Iterator[Callable[..., Site]]:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """A real browser; on CI its absence is a failure."""
+    """A real browser."""
     from playwright.sync_api import sync_playwright
 
-    if not CHROMIUM and "CI" not in os.environ:
-        pytest.skip("no Chromium on PATH")
+    program = need("chromium")
     with sync_playwright() as driver:
         browser = driver.chromium.launch(
-            executable_path=CHROMIUM,
+            executable_path=program,
             args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
         )
         yield browser

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
 import socket
 from collections.abc import Mapping
 
-import pytest
-
 from .child import Child, new_folder
 from .deadline import Deadline
 from .ports import free_port
+from .tools import need
 from .web_servers import ROOT
 
-__all__ = ["NGINX", "SHIPPED", "Nginx", "needs_nginx", "shipped"]
-
-# Debian keeps it where only root's PATH leads.
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
-# On CI its absence is a failure.
-needs_nginx = pytest.mark.skipif(not NGINX and "CI" not in os.environ, reason="no nginx on PATH")
+__all__ = ["SHIPPED", "Nginx", "shipped"]
 
 SHIPPED = ROOT / "integrations" / "nginx" / "nginx.conf"
 
@@ -43,8 +35,7 @@ class Nginx:
         self._child: Child | None = None
 
     def start(self) -> Nginx:
-        assert NGINX is not None
-        command = [NGINX, "-e", "stderr", "-c", str(self._config), "-p", str(self._folder)]
+        command = [need("nginx"), "-e", "stderr", "-c", str(self._config), "-p", str(self._folder)]
         self._child = Child([*command, "-g", "daemon off;"], self._folder / "log")
         Deadline(10).until(self._answers, lambda: f"nginx is up\n{self.child.output}")
         return self

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-
+from tests.certificate import Certificate
 from tests.child import new_folder
 from tests.nginx import Nginx
 
@@ -41,32 +40,20 @@ class InFront(Nginx):
 
     Args:
         version: of HTTP, to the server.
-        is_tls: with a certificate that it has signed itself.
+        is_tls: with a certificate of an authority of our own.
 
     Attributes:
-        certificate: the file of it.
+        authority: the file of the authority's certificate.
     """
 
     def __init__(
         self, upstream: str, *directives: str, version: str = "1.0", is_tls: bool = False
     ) -> None:
-        folder = new_folder("certificate")
-        self.certificate, key = str(folder / "certificate"), str(folder / "key")
         tls = ""
         if is_tls:
-            self._make_certificate(key)
-            tls = f"ssl; ssl_certificate {self.certificate}; ssl_certificate_key {key}"
+            made = Certificate.made_in(new_folder("certificate"), "127.0.0.1")
+            self.authority = made.authority
+            tls = f"ssl; ssl_certificate {made.certificate}; ssl_certificate_key {made.key}"
         super().__init__(_CONFIG % (tls, upstream, version, "\n".join(directives)))
         if is_tls:
             self.url = self.url.replace("http:", "https:")
-
-    def _make_certificate(self, key: str) -> None:
-        subprocess.run(
-            [
-                *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-                *("-keyout", key, "-out", self.certificate),
-                *("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"),
-            ],
-            check=True,
-            capture_output=True,
-        )

@@ -17,7 +17,7 @@ from streamy_redis.doctor import Finding, Level, examine_endpoint, examine_redis
 from tests.child import Child, new_folder
 from tests.conftest import SharedServers
 from tests.deadline import Deadline
-from tests.nginx import needs_nginx, shipped
+from tests.nginx import shipped
 from tests.ports import free_port
 from tests.proxy import LossyProxy
 from tests.security.conftest import PERMISSIONS, RULES, GuardedServer, guarded
@@ -258,7 +258,6 @@ def test_an_endpoint_that_streams_has_no_problem(site: Site, room: str):
     assert found["endpoint", "delivery"]["level"] == "ok"
 
 
-@needs_nginx
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 def test_nginx_as_it_is_does_no_harm(site: Site, room: str, version: str):
     with InFront(site.server.url, version=version) as proxy:
@@ -268,7 +267,6 @@ def test_nginx_as_it_is_does_no_harm(site: Site, room: str, version: str):
     assert findings(done)["endpoint", "delivery"]["level"] == "ok"
 
 
-@needs_nginx
 def test_an_nginx_that_buffers_is_found(flask_site: Site, room: str):
     directive = "proxy_ignore_headers X-Accel-Buffering;"
     with InFront(flask_site.server.url, directive, version="1.1") as proxy:
@@ -281,7 +279,6 @@ def test_an_nginx_that_buffers_is_found(flask_site: Site, room: str):
     assert "proxy_buffering off" in found["advice"]
 
 
-@needs_nginx
 def test_an_nginx_without_a_server_is_found(site: Site, room: str):
     nowhere = f"127.0.0.1:{free_port()}"
     replicas = {"flask-1:8000": nowhere, "flask-2:8000": nowhere}
@@ -296,7 +293,6 @@ def test_an_nginx_without_a_server_is_found(site: Site, room: str):
 _COMPRESSING = "gzip on; gzip_types text/event-stream; gzip_min_length 0; gzip_proxied any;"
 
 
-@needs_nginx
 def test_an_nginx_that_compresses_is_found(flask_site: Site, room: str):
     with InFront(flask_site.server.url, _COMPRESSING) as proxy:
         done = examine(flask_site, room, proxy.url)
@@ -306,7 +302,6 @@ def test_an_nginx_that_compresses_is_found(flask_site: Site, room: str):
     assert "gzip_types" in found["advice"]
 
 
-@needs_nginx
 def test_a_proxy_without_an_application_is_found(flask_site: Site, room: str):
     with InFront(f"http://127.0.0.1:{free_port()}") as proxy:
         failed = examine(flask_site, room, proxy.url)
@@ -315,7 +310,6 @@ def test_a_proxy_without_an_application_is_found(flask_site: Site, room: str):
     assert findings(failed)["endpoint", "status"]["text"].startswith("502")
 
 
-@needs_nginx
 def test_what_leads_elsewhere_or_wants_a_login_is_found(flask_site: Site, room: str):
     with InFront(
         flask_site.server.url,
@@ -335,13 +329,12 @@ def test_what_leads_elsewhere_or_wants_a_login_is_found(flask_site: Site, room: 
     assert (inside.returncode, problems(inside)) == (0, [])
 
 
-@needs_nginx
 def test_a_certificate_that_nobody_trusts_is_found(flask_site: Site, room: str):
     with InFront(flask_site.server.url, is_tls=True) as proxy:
         failed = examine(flask_site, room, proxy.url)
         # OpenSSL reads the variable itself: it has to be the process's.
         trusted = commands_of(flask_site).run(
-            "doctor", f"{proxy.url}/events/{room}", "--json", SSL_CERT_FILE=proxy.certificate
+            "doctor", f"{proxy.url}/events/{room}", "--json", SSL_CERT_FILE=proxy.authority
         )
         plain = examine(flask_site, room, proxy.url.replace("https", "http"))
 
@@ -474,7 +467,6 @@ def waited(sites: dict[str, Site]) -> dict[str, dict[str, Finding]]:
         return {case: {each.check: each for each in findings} for case, findings in found}
 
 
-@needs_nginx
 def test_an_nginx_that_compresses_and_buffers_is_found(waited: dict[str, dict[str, Finding]]):
     found = waited["compressing and buffering"]["delivery"]
 

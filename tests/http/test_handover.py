@@ -14,7 +14,6 @@ import os
 import re
 import resource
 import selectors
-import shutil
 import signal
 import socket
 import subprocess
@@ -29,6 +28,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.certificate import Certificate
 from tests.conftest import SharedServers
 from tests.deadline import Deadline
 from tests.event_stream import events_of
@@ -482,12 +482,8 @@ def test_others_go_on_when_one_leaves(told: Told, site: Site, room: str):
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """gunicorn's arguments for TLS in the worker, with a certificate of our own."""
-    folder = tmp_path_factory.mktemp("certificate")
-    assert shutil.which("openssl"), "openssl makes the certificate"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
-    subprocess.run([*command, *files, "-subj", "/CN=localhost"], check=True, capture_output=True)
-    return ["--certfile", str(folder / "cert.pem"), "--keyfile", str(folder / "key.pem")]
+    made = Certificate.made_in(tmp_path_factory.mktemp("certificate"), "localhost")
+    return ["--certfile", made.certificate, "--keyfile", made.key]
 
 
 def dev_servers() -> Iterator[ServerKind]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import re
 import shlex
 import shutil
@@ -25,6 +24,7 @@ from tests.event_stream import MessageEvent
 from tests.exactly_once import Delivery, position_of
 from tests.faults.senders import Sender
 from tests.nginx import SHIPPED
+from tests.tools import need
 from tests.web_servers import ROOT, http
 
 from .compose_stack import DEVELOPMENT, PRODUCTION, ComposeStack, Service, compose_file
@@ -131,12 +131,6 @@ def test_in_development_a_service_differs_by_its_sources_only(name: str):
 # The services
 
 NEEDED = ("nginx", "redis-server", "redis-cli", "curl")
-# On CI their absence is a failure.
-needs_programs = pytest.mark.skipif(
-    not all(shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") for name in NEEDED)
-    and "CI" not in os.environ,
-    reason=f"not all of {NEEDED} are installed",
-)
 REPLICAS = ("flask-1", "flask-2")
 
 
@@ -149,6 +143,8 @@ def image() -> Image:
 @pytest.fixture(scope="module")
 def stack(image: Image) -> Iterator[ComposeStack]:
     """All services, each healthy."""
+    for program in NEEDED:
+        need(program)
     stack = ComposeStack(image, new_folder("compose"), files=PRODUCTION, sources=ROOT)
     try:
         yield stack.start()
@@ -195,7 +191,6 @@ def seqs(page: EventSource) -> list[int]:
     return [position_of(event.last_event_id)[1] for event in page.messages]
 
 
-@needs_programs
 def test_what_celery_cron_and_the_job_send_reaches_pages_on_both_replicas(stack: ComposeStack):
     job = job_of(stack)
     with ExitStack() as opened:
@@ -217,7 +212,6 @@ def test_what_celery_cron_and_the_job_send_reaches_pages_on_both_replicas(stack:
             assert found == list(range(first, first + len(found)))
 
 
-@needs_programs
 def test_a_rolling_restart_and_killed_workers_lose_nothing(stack: ComposeStack):
     sender = Sender(stack.redis_url, "board", "board", rate=20)
     with ExitStack() as opened:
@@ -293,7 +287,6 @@ def change(path: Path, text: str, replacement: str) -> None:
     path.write_text(before.replace(text, replacement))
 
 
-@needs_programs
 def test_in_development_what_is_saved_runs_and_pages_come_back(
     development: ComposeStack, sources: Path
 ):

@@ -17,13 +17,11 @@ from tests.browser import EventSource, ReadyState
 from tests.deadline import Deadline
 from tests.exactly_once import Delivery
 from tests.faults.senders import Sender
-from tests.nginx import SHIPPED, Nginx, needs_nginx, shipped
+from tests.nginx import SHIPPED, Nginx, shipped
 from tests.readme.document import table
 from tests.servers import RedisServer
 from tests.sites import Site
 from tests.web_servers import ROOT, ServerKind, WebServer, http
-
-pytestmark = needs_nginx
 
 BOARD = ServerKind(
     "gunicorn-flask",

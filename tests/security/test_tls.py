@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from streamy_redis import AsyncStreamManager, RedisUnavailable, StreamConfig, StreamManager
-from tests.child import Child
+from tests.certificate import Certificate
+from tests.child import Child, new_folder
 from tests.deadline import Deadline
 from tests.ports import free_port
 from tests.servers import installed_binary
@@ -22,34 +20,22 @@ CONFIG = StreamConfig(send_timeout=1, max_retries=1)
 
 
 @pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    """A certificate of our own for localhost, and its key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl on PATH")
-    with tempfile.TemporaryDirectory(prefix="streamy-tls-") as name:
-        folder = Path(name)
-        subprocess.run(
-            [
-                *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-                *("-keyout", folder / "key.pem", "-out", folder / "ca.pem"),
-                *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
-            ],
-            check=True,
-            capture_output=True,
-        )
-        yield folder
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return Certificate.made_in(tmp_path_factory.mktemp("certificate"), "localhost")
 
 
 @pytest.fixture(scope="module")
-def port(folder: Path) -> Iterator[int]:
+def port(certificate: Certificate) -> Iterator[int]:
     binary = installed_binary()
-    if binary is None or b"libssl" not in Path(binary).resolve().read_bytes():
-        pytest.skip("no redis-server with TLS on PATH")
+    if b"libssl" not in Path(binary).resolve().read_bytes():
+        pytest.skip("redis-server with TLS is not on PATH")
     port = free_port()
+    folder = new_folder("redis-server")
     server = Child(
         [
             *(binary, "--port", "0", "--tls-port", str(port), "--bind", "127.0.0.1", "--save", ""),
-            *("--tls-cert-file", str(folder / "ca.pem"), "--tls-key-file", str(folder / "key.pem")),
+            *("--tls-cert-file", certificate.certificate, "--tls-key-file", certificate.key),
+            *("--tls-ca-cert-file", certificate.authority),
             *("--tls-auth-clients", "no", "--requirepass", PASSWORD, "--dir", str(folder)),
         ],
         folder / "log",
@@ -60,8 +46,8 @@ def port(folder: Path) -> Iterator[int]:
 
 
 @pytest.fixture
-def url(port: int, folder: Path) -> str:
-    return f"rediss://:p%40ss%2Fw%3Ard@localhost:{port}/0?ssl_ca_certs={folder / 'ca.pem'}"
+def url(port: int, certificate: Certificate) -> str:
+    return f"rediss://:p%40ss%2Fw%3Ard@localhost:{port}/0?ssl_ca_certs={certificate.authority}"
 
 
 def test_threads_send_and_receive(url: str):
