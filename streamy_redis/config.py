@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
+import pkgutil
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from typing import Any
 
 from .core.attempts import Attempts
 from .core.hub import Hub
+from .core.jsonable import to_json
 from .core.subscriber import Limits, Pacing
 
 __all__ = [
@@ -79,8 +82,6 @@ KEPT_PAGE_EVENTS = 30
 # The part of position_check_interval over which checks are spread.
 CHECK_JITTER = 0.3
 
-_COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamConfig:
@@ -112,7 +113,9 @@ class StreamConfig:
             earlier at random; None for no limit.
         handover: whether a Flask response on gunicorn gives its socket to the manager, so that it
             takes no thread of the worker. Headers that a WSGI middleware adds don't reach it.
-        json_encoder: turns what is neither str nor bytes into JSON text (str or UTF-8 bytes).
+        json_encoder: turns what is neither str nor bytes into JSON text (str or UTF-8 bytes). By
+            itself that is the JSON provider of the Flask app, and elsewhere what FastAPI makes of
+            dataclasses, Pydantic models, datetimes and the like.
 
     Raises:
         ValueError, TypeError: naming the field and the rule.
@@ -134,7 +137,7 @@ class StreamConfig:
     max_subscribers: int | None = None
     max_lifetime: float | None = None
     handover: bool = True
-    json_encoder: Callable[[Any], str | bytes] = _COMPACT.encode
+    json_encoder: Callable[[Any], str | bytes] = to_json
 
     def __post_init__(self) -> None:
         _check_prefix(self.prefix)
@@ -161,10 +164,43 @@ class StreamConfig:
         _check_encoder(self.json_encoder)
 
     @classmethod
+    def from_env(cls) -> StreamConfig:
+        """What the environment says: ``STREAMY_HISTORY_LENGTH=100`` sets ``history_length``.
+
+        Durations are seconds, ``STREAMY_RETRY_INTERVAL=1,3`` is a pair, a bool is ``true`` or
+        ``false``, and ``STREAMY_JSON_ENCODER=package.module:function`` is imported. What is missing
+        or empty has its default. Other variables that begin with ``STREAMY_`` are somebody else's:
+        ``STREAMY_REDIS_URL`` is the manager's, and Kubernetes makes some for a service ``streamy``.
+
+        Raises:
+            ValueError: naming the variable and the rule.
+        """
+        found: dict[str, Any] = {}
+        for field in dataclasses.fields(cls):
+            variable = f"STREAMY_{field.name.upper()}"
+            text = os.environ.get(variable, "").strip()
+            if text:
+                found[field.name] = cls._read(variable, text, field)
+        return cls(**found)
+
+    @classmethod
+    def _read(cls, variable: str, text: str, field: dataclasses.Field[Any]) -> Any:
+        read, kind = _READERS[field.type]
+        try:
+            value = read(text)
+        except (ValueError, ImportError, AttributeError) as exc:
+            raise ValueError(f"{variable} must be {kind}, not {text!r}") from exc
+        try:
+            cls(**{field.name: value})
+        except (ValueError, TypeError) as exc:
+            raise ValueError(f"{variable}: {exc}") from exc
+        return value
+
+    @classmethod
     def checked(cls, config: object) -> StreamConfig:
-        """A manager's config argument: one of these, or None for the defaults."""
+        """A manager's config argument: one of these, or None for the environment's."""
         if config is None:
-            return cls()
+            return cls.from_env()
         if not isinstance(config, cls):
             raise TypeError(f"config must be a StreamConfig, not {type(config).__name__}")
         return config
@@ -245,6 +281,33 @@ class StreamConfig:
     def attempt_timeout(self) -> float:
         """Seconds that one try may wait for Redis, so that all of them fit in send_timeout."""
         return self.send_timeout / (self.max_retries + 1)
+
+
+def _read_pair(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(","))
+
+
+def _read_bool(text: str) -> bool:
+    words = {"true": True, "yes": True, "on": True, "1": True}
+    words |= {"false": False, "no": False, "off": False, "0": False}
+    try:
+        return words[text.lower()]
+    except KeyError:
+        raise ValueError from None
+
+
+# How the text of a variable becomes the value of a field, by the field's type, and what a person
+# is told where it can't.
+_READERS: dict[object, tuple[Callable[[str], Any], str]] = {
+    "str": (str, "text"),
+    "int": (int, "a whole number"),
+    "int | None": (int, "a whole number"),
+    "float": (float, "a number of seconds"),
+    "float | None": (float, "a number of seconds"),
+    "tuple[float, float]": (_read_pair, "two numbers of seconds, such as 1,3"),
+    "bool": (_read_bool, "true or false"),
+    "Callable[[Any], str | bytes]": (pkgutil.resolve_name, "module:function"),
+}
 
 
 def _check_prefix(prefix: object) -> None:

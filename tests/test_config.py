@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 from typing import Any
 
 import pytest
@@ -107,3 +108,86 @@ def test_is_frozen():
 
 def test_the_json_encoder_is_compact_and_keeps_letters():
     assert StreamConfig().json_encoder({"a": [1, "é"]}) == '{"a":[1,"é"]}'
+
+
+VARIABLES = {
+    "prefix": ("shop", "shop"),
+    "history_length": ("0", 0),
+    "history_ttl": ("60", 60.0),
+    "ended_ttl": ("1.5", 1.5),
+    "keep_alive_interval": (" 20 ", 20.0),
+    "retry_interval": ("0.5, 2", (0.5, 2.0)),
+    "max_event_size": ("1000", 1000),
+    "max_backlog": ("10", 10),
+    "max_backlog_bytes": ("10000", 10_000),
+    "write_timeout": ("5", 5.0),
+    "send_timeout": ("2", 2.0),
+    "max_retries": ("1", 1),
+    "position_check_interval": ("3", 3.0),
+    "max_subscribers": ("100", 100),
+    "max_lifetime": ("300", 300.0),
+    "handover": ("false", False),
+    "json_encoder": ("json:dumps", json.dumps),
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("STREAMY_")]:
+        monkeypatch.delenv(name)
+
+
+def test_the_environment_has_a_variable_for_each_field(monkeypatch: pytest.MonkeyPatch):
+    assert StreamConfig.from_env() == StreamConfig()
+    for name, (text, _) in VARIABLES.items():
+        monkeypatch.setenv(f"STREAMY_{name.upper()}", text)
+
+    config = StreamConfig.from_env()
+
+    assert {field.name for field in dataclasses.fields(config)} == set(VARIABLES)
+    assert config == StreamConfig(**{name: value for name, (_, value) in VARIABLES.items()})
+    assert all(type(getattr(config, name)) is type(VARIABLES[name][1]) for name in VARIABLES)
+
+
+@pytest.mark.parametrize("text", ["1", "true", "True", "yes", "ON"])
+def test_a_bool_is_written_in_several_ways(text: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("STREAMY_HANDOVER", text)
+
+    assert StreamConfig.from_env().handover is True
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "rule"),
+    [
+        ("history_length", "many", "a whole number, not 'many'"),
+        ("history_length", "1.5", "a whole number"),
+        ("history_length", "-1", "at least 0"),
+        ("max_subscribers", "none", "a whole number"),
+        ("keep_alive_interval", "15s", "a number of seconds"),
+        ("keep_alive_interval", "nan", "between 0.001 and 1e9"),
+        ("retry_interval", "1", "a pair"),
+        ("retry_interval", "1-3", "such as 1,3"),
+        ("retry_interval", "3,1", "ordered"),
+        ("handover", "perhaps", "true or false"),
+        ("prefix", "a{b", "no { or }"),
+        ("json_encoder", "no_such_module:dumps", "module:function"),
+        ("json_encoder", "json:no_such_function", "module:function"),
+        ("json_encoder", "json:JSONEncoder", "JSONEncoder"),
+    ],
+)
+def test_a_variable_that_cannot_be_used_is_named_with_the_rule(
+    name: str, text: str, rule: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv(f"STREAMY_{name.upper()}", text)
+
+    with pytest.raises(ValueError, match=f"STREAMY_{name.upper()}.*{rule}"):
+        StreamConfig.from_env()
+
+
+def test_variables_that_are_empty_or_somebody_else_s_say_nothing(monkeypatch: pytest.MonkeyPatch):
+    for name in ("HISTORY_LENGTH", "PREFIX", "MAX_LIFETIME"):
+        monkeypatch.setenv(f"STREAMY_{name}", " ")
+    for name in ("REDIS_URL", "SERVICE_HOST", "PORT_6379_TCP"):
+        monkeypatch.setenv(f"STREAMY_{name}", "tcp://10.0.0.1:6379")
+
+    assert StreamConfig.from_env() == StreamConfig()

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -171,11 +172,137 @@ def test_one_manager_serves_several_apps_that_share_its_redis(databases: Databas
     streams.close()
 
 
-def test_two_apps_that_name_different_urls_are_an_error(databases: Databases):
-    streams = StreamManager(app=flask_app(STREAMY_REDIS_URL=databases.url(1)))
+def test_a_factory_may_name_others_each_time_while_no_stream_is_open(
+    databases: Databases, prefix: str
+):
+    streams = StreamManager()
+    for number in (1, 2):
+        app = flask_app(
+            STREAMY_REDIS_URL=databases.url(number), STREAMY_PREFIX=f"{prefix}-{number}"
+        )
+        streams.init_app(app)
+        with app.app_context():
+            streams.send_event("room", "x")
+            assert streams.info("room").length == 1
+        assert databases.written() == [number]
+    streams.close()
 
-    with pytest.raises(RuntimeError, match=r"(?i)redis"):
-        streams.init_app(flask_app(STREAMY_REDIS_URL=databases.url(2)))
+
+def test_another_redis_or_setting_while_a_stream_is_open_is_an_error(
+    databases: Databases, prefix: str
+):
+    app = flask_app(STREAMY_REDIS_URL=databases.url(1), STREAMY_PREFIX=prefix)
+    streams = StreamManager(app=app)
+    with streams.subscribe("room") as events:
+        for other in ({"STREAMY_REDIS_URL": databases.url(2)}, {"STREAMY_PREFIX": "other"}):
+            with pytest.raises(RuntimeError, match=r"(?i)redis"):
+                streams.init_app(flask_app(**other))
+        # The same again, and one that names nothing.
+        streams.init_app(flask_app(STREAMY_REDIS_URL=databases.url(1), STREAMY_PREFIX=prefix))
+        streams.init_app(flask_app())
+        streams.send_event("room", "x")
+        assert next(events).data == "x"
+
+    assert databases.written() == [1]
+    streams.close()
+
+
+def test_an_app_is_never_given_the_redis_of_another(databases: Databases, prefix: str):
+    first = flask_app(STREAMY_REDIS_URL=databases.url(1), STREAMY_PREFIX=prefix)
+    second = flask_app(STREAMY_REDIS_URL=databases.url(2), STREAMY_PREFIX=prefix)
+    streams = StreamManager()
+    streams.init_app(first)
+    streams.init_app(second)
+    streams.send_event("room", "x")
+
+    with first.app_context(), pytest.raises(RuntimeError, match="manager of its own"):
+        streams.send_event("room", "x")
+
+    assert databases.written() == [2]
+    # Closed, it is free for either.
+    streams.close()
+    with first.app_context():
+        streams.send_event("room", "x")
+    assert databases.written() == [1]
+    streams.close()
+
+
+def test_closing_forgets_what_apps_named(
+    databases: Databases, prefix: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("STREAMY_REDIS_URL", databases.url(3))
+    monkeypatch.setenv("STREAMY_PREFIX", prefix)
+    streams = StreamManager()
+    streams.init_app(flask_app(STREAMY_REDIS_URL=databases.url(1), STREAMY_PREFIX=f"{prefix}-1"))
+    streams.close()
+
+    plain = flask_app()
+    streams.init_app(plain)
+    with plain.app_context():
+        streams.send_event("room", "x")
+    streams.send_event("room", "x")
+
+    assert streams.info("room").length == 2
+    assert databases.written() == [3]
+    streams.close()
+
+
+def test_what_the_manager_was_made_for_outlives_closing(databases: Databases, prefix: str):
+    app = flask_app(STREAMY_REDIS_URL=databases.url(1), STREAMY_PREFIX=prefix)
+    streams = StreamManager(app=app)
+    streams.send_event("room", "x")
+    streams.close()
+
+    streams.send_event("room", "x")
+
+    assert databases.written() == [1]
+    streams.close()
+
+
+# The environment
+
+
+def test_without_a_config_the_variables_hold_and_an_app_s_settings_over_them(
+    databases: Databases, prefix: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("STREAMY_PREFIX", prefix)
+    monkeypatch.setenv("STREAMY_HISTORY_LENGTH", "3")
+    with StreamManager(databases.url(1)) as plain:
+        plain.send_events("room", [1, 2, 3, 4])
+        assert plain.info("room").length == 3
+    with StreamManager(databases.url(1), app=flask_app(STREAMY_HISTORY_LENGTH=2)) as named:
+        named.send_event("room", 5)
+        assert named.info("room").length == 2
+    with StreamManager(databases.url(1), config=StreamConfig(prefix=prefix)) as given:
+        given.send_event("room", 6)
+        assert given.info("room").length == 3
+
+    assert databases.written() == [1]
+
+
+def test_an_async_manager_takes_its_settings_from_the_same_variables(
+    environment: None, databases: Databases, prefix: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("STREAMY_PREFIX", prefix)
+    monkeypatch.setenv("STREAMY_HISTORY_LENGTH", "3")
+
+    async def send() -> int:
+        async with AsyncStreamManager() as streams:
+            await streams.send_events("room", [1, 2, 3, 4])
+            return (await streams.info("room")).length
+
+    assert asyncio.run(send()) == 3
+    assert databases.written() == [3]
+
+
+@pytest.mark.parametrize("manager", [StreamManager, AsyncStreamManager])
+def test_a_variable_that_is_wrong_is_an_error_when_the_manager_is_made(
+    manager: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("STREAMY_MAX_RETRIES", "-1")
+
+    with pytest.raises(ValueError, match=r"STREAMY_MAX_RETRIES.*at least 0"):
+        manager()
 
 
 def test_init_app_connects_and_starts_nothing():

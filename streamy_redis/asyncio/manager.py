@@ -61,10 +61,11 @@ class AsyncStreamManager:
         redis: a URL, a ``redis.asyncio.Redis``, or None for the environment's
             ``STREAMY_REDIS_URL`` or ``REDIS_URL``, or ``redis://localhost:6379/0``.
             ``memory://`` is a store inside this process, for development and tests.
-        config: how streams are kept and delivered.
+        config: how streams are kept and delivered; None for ``StreamConfig.from_env()``.
 
     Raises:
         TypeError: redis is of another kind, such as a client for threads.
+        ValueError: a ``STREAMY_`` variable isn't valid.
     """
 
     def __init__(
@@ -74,9 +75,19 @@ class AsyncStreamManager:
         config: StreamConfig | None = None,
     ) -> None:
         self._source = _checked(redis)
-        self._config = StreamConfig.checked(config)
+        self._given_config = config
+        StreamConfig.checked(config)
+        # From the first use on.
+        self._settled_config: StreamConfig | None = None
         self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
         self._tally = Tally()
+
+    @property
+    def _config(self) -> StreamConfig:
+        config = self._settled_config
+        if config is None:
+            config = self._settled_config = self._given_config or StreamConfig.from_env()
+        return config
 
     # Sending
 
@@ -348,6 +359,8 @@ class AsyncStreamManager:
         loop = self._loops.pop(asyncio.get_running_loop(), None)
         if loop is not None:
             await loop.close()
+        if not self._loops:
+            self._settled_config = None
 
     async def __aenter__(self) -> AsyncStreamManager:
         self._loop.listener.watch_server()

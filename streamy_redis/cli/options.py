@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import urllib.parse
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -101,7 +102,8 @@ ended_ttl_option = _config_option(
 
 def checked_config(prefix: str, **settings: Any) -> StreamConfig:
     try:
-        return StreamConfig(prefix=prefix, **settings)
+        # What no option says, the variables do, as in the application.
+        return dataclasses.replace(StreamConfig.from_env(), prefix=prefix, **settings)
     except ValueError as exc:
         raise usage_error(str(exc)) from exc
 

@@ -91,7 +91,7 @@ def _items(data: str | None) -> Iterator[tuple[int | None, str | bytes]]:
 
 def _lines(source: BinaryIO) -> Iterator[bytes]:
     # Longer than any event, so that one that doesn't end is refused, not gathered.
-    most = StreamConfig().max_event_size + len(b"\r\n") + 1
+    most = StreamConfig.from_env().max_event_size + len(b"\r\n") + 1
     while line := source.readline(most):
         yield line.removesuffix(b"\n").removesuffix(b"\r")
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..exceptions import InvalidEvent
+from .jsonable import check_json
 
 __all__ = [
     "END",
@@ -80,6 +81,14 @@ class ReceivedEvent:
     name: str
     data: str
     kind: Literal["event", "reset", "end"]
+
+    def json(self) -> Any:
+        """The data, parsed as JSON.
+
+        Raises:
+            json.JSONDecodeError: it is other text; a ValueError.
+        """
+        return json.loads(self.data)
 
 
 def encode_event(
@@ -238,15 +247,16 @@ def _json(data: object, to_json: Callable[[Any], str | bytes]) -> bytes:
         raise InvalidEvent("data", "must not be an Event; send_events() takes those")
     try:
         text = to_json(data)
+        if isinstance(text, bytes):
+            text = text.decode()
+        if isinstance(text, str):
+            check_json(text)
+            return text.encode()
     # The encoder is the application's: whatever it raises means that it can't carry this value.
     except Exception as exc:
         raise InvalidEvent(
             "data", f"must be str, UTF-8 bytes or what the JSON encoder takes: {exc}"
         ) from exc
-    if isinstance(text, str):
-        return _utf8(text)
-    if isinstance(text, bytes):
-        return _validated_utf8(text)
     raise InvalidEvent("data", f"came from json_encoder as {type(text).__name__}, not str or bytes")
 
 

@@ -253,6 +253,11 @@ class Hub:
         return self._count
 
     @property
+    def has_subscribers(self) -> bool:
+        """Whether anybody reads, responses or others."""
+        return bool(self._everybody())
+
+    @property
     def is_full(self) -> bool:
         return self._max_subscribers is not None and self._count >= self._max_subscribers
 

@@ -96,6 +96,12 @@ class Listener:
         """What Redis said, or why it said nothing, where something doesn't work."""
         return self._lost or self._unreadable or self._table.refusal
 
+    @property
+    def has_subscribers(self) -> bool:
+        """Whether anybody reads in this process."""
+        with self._lock:
+            return self._hub.has_subscribers
+
     def add(self, subscriber: Subscriber, port: int | None = None) -> bool:
         """Registers a subscriber; False if there are max_subscribers already.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Iterable, Mapping
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 import redis.asyncio
 
+from ..adapters.flask_apps import FlaskApps, Named
 from ..config import (
     READ_TIMEOUT,
     SEND_CONNECTIONS,
@@ -22,6 +24,7 @@ from ..connections import pool, url_from_environment
 from ..core.event import encode_end, encode_event, encode_events, validate_event_name
 from ..core.headers import stream_headers
 from ..core.history import StreamInfo
+from ..core.jsonable import to_json
 from ..core.publication import Position
 from ..core.replay import Replay, validate_replay
 from ..core.stats import StreamStats
@@ -64,10 +67,12 @@ class StreamManager:
             environment's ``STREAMY_REDIS_URL`` or ``REDIS_URL``, or ``redis://localhost:6379/0``.
             ``memory://`` is a store inside this process, for development and tests.
         app: a Flask app, as for ``init_app``.
-        config: how streams are kept and delivered.
+        config: how streams are kept and delivered; None for ``StreamConfig.from_env()``, with
+            the app's settings over it.
 
     Raises:
         TypeError: redis is of another kind, such as an asyncio client.
+        ValueError: a ``STREAMY_`` variable or a setting of the app isn't valid.
     """
 
     def __init__(
@@ -78,51 +83,86 @@ class StreamManager:
         config: StreamConfig | None = None,
     ) -> None:
         self._source = _checked(redis)
-        self._given_config = StreamConfig.checked(config)
-        self._config = self._given_config
-        # What the apps name, which has to be the same for all.
-        self._app_url: str | None = None
-        self._is_configured = False
+        self._given_config = config
+        StreamConfig.checked(config)
+        self._apps = FlaskApps()
+        # What the apps name together, as long as the manager isn't closed.
+        self._named = Named()
+        # From the first use on, until apps name another one.
+        self._settled_config: StreamConfig | None = None
         # By process id, since a fork inherits everything but the threads.
         self._processes: dict[int, _Process] = {}
         self._tally = Tally()
         if app is not None:
             self.init_app(app)
+        # What closing goes back to.
+        self._named_first = self._named
 
     def init_app(self, app: Flask) -> None:
         """Reads the ``STREAMY_*`` settings of a Flask app, and makes the manager its extension.
 
         ``STREAMY_REDIS_URL`` names the Redis, unless the manager was given one; the other
-        settings are the fields of StreamConfig in capitals and override its values.
+        settings are the fields of StreamConfig in capitals and override its values. One manager
+        serves several apps that share its Redis: what one of them doesn't name, another does. A
+        factory may call this for each new app, with other settings too, while no stream is open;
+        ``close`` forgets what apps named.
 
         Raises:
-            RuntimeError: an app of this manager names another Redis or other settings, or the
-                manager is in use without them.
+            RuntimeError: streams are open, on another Redis or with other settings than the app
+                names. An earlier app that named others raises it in its context, when it is used.
             ValueError, TypeError: a setting that isn't valid.
         """
-        url = app.config.get("STREAMY_REDIS_URL")
-        config = self._given_config.with_settings(app.config)
-        if url and self._app_url and url != self._app_url:
-            raise RuntimeError(
-                "two apps of one StreamManager name different Redis URLs; "
-                "give each app a manager of its own"
-            )
-        if self._processes and url and self._source is None and not self._app_url:
-            raise RuntimeError(
-                "the StreamManager is in use already, with another Redis than the app names; "
-                "call init_app() first"
-            )
-        has_settings = config != self._given_config
-        if has_settings and config != self._config and (self._is_configured or self._processes):
-            raise RuntimeError(
-                "the StreamManager is in use with other STREAMY_ settings than the app has; "
-                "give the app a manager of its own"
-            )
-        self._app_url = self._app_url or url
-        if has_settings:
-            self._config = config
-            self._is_configured = True
+        base = self._own_config()
+        config = base.with_settings(app.config)
+        named = Named(
+            url=app.config.get("STREAMY_REDIS_URL") if self._source is None else None,
+            config=None if config is base else config,
+        )
+        self._adopt(named)
+        self._apps.add(app, named)
         app.extensions[_EXTENSION] = self
+
+    def _own_config(self) -> StreamConfig:
+        return self._given_config or StreamConfig.from_env()
+
+    def _adopt(self, named: Named) -> None:
+        """What an app names holds from now on."""
+        adopted = named.over(self._named)
+        if adopted == self._named:
+            return
+        process = self._processes.get(os.getpid())
+        if process is not None and process.listener.has_subscribers:
+            raise RuntimeError(
+                "the StreamManager has streams open on another Redis or with other STREAMY_ "
+                "settings than the app names; give the app a manager of its own, or close() first"
+            )
+        self._close_process()
+        self._named = adopted
+        self._settled_config = None
+
+    def _follow_app(self) -> None:
+        """The app whose context is active may not be the one that was initialised last."""
+        named = self._apps.named_here()
+        if named is None or named.over(self._named) == self._named:
+            return
+        if os.getpid() in self._processes:
+            raise RuntimeError(
+                "this app names another Redis or other STREAMY_ settings than another app, which "
+                "the StreamManager works for now; give each app a manager of its own"
+            )
+        self._adopt(named)
+
+    @property
+    def _config(self) -> StreamConfig:
+        self._follow_app()
+        config = self._settled_config
+        if config is None:
+            config = self._settled_config = self._named.config or self._own_config()
+        return config
+
+    def _to_json(self, value: Any) -> str | bytes:
+        encoder = self._config.json_encoder
+        return self._apps.to_json(value) if encoder is to_json else encoder(value)
 
     # Sending
 
@@ -164,7 +204,7 @@ class StreamManager:
         validate_stream_id(stream_id)
         config = self._config
         block = encode_event(
-            data, event_name, retry, max_size=config.max_event_size, to_json=config.json_encoder
+            data, event_name, retry, max_size=config.max_event_size, to_json=self._to_json
         )
         key = validate_idempotency_key(idempotency_key)
         return self._process.publisher.send(stream_id, [block], key)[0]
@@ -190,7 +230,7 @@ class StreamManager:
         """
         validate_stream_id(stream_id)
         config = self._config
-        blocks = encode_events(events, max_size=config.max_event_size, to_json=config.json_encoder)
+        blocks = encode_events(events, max_size=config.max_event_size, to_json=self._to_json)
         key = validate_idempotency_key(idempotency_key)
         return self._process.publisher.send(stream_id, blocks, key) if blocks else []
 
@@ -215,7 +255,7 @@ class StreamManager:
         """
         validate_stream_id(stream_id)
         config = self._config
-        block = encode_end(data, max_size=config.max_event_size, to_json=config.json_encoder)
+        block = encode_end(data, max_size=config.max_event_size, to_json=self._to_json)
         return self._process.publisher.end(stream_id, block)
 
     def writer(self, stream_id: str, interval: float = WRITER_INTERVAL) -> Writer:
@@ -246,7 +286,7 @@ class StreamManager:
         return Writer(
             lambda: self._process.publisher,
             lambda: self._process.flusher,
-            self._config,
+            dataclasses.replace(self._config, json_encoder=self._to_json),
             stream_id,
             interval,
         )
@@ -389,8 +429,15 @@ class StreamManager:
     def close(self) -> None:
         """Ends this process's responses and subscriptions, and closes its connections.
 
-        Repeating it is harmless; a manager that is used again starts anew.
+        Repeating it is harmless; a manager that is used again starts anew. What apps named is
+        forgotten, unless the manager was made with the app.
         """
+        self._close_process()
+        self._named = self._named_first
+        self._settled_config = None
+        self._apps.forget_newest()
+
+    def _close_process(self) -> None:
         process = self._processes.pop(os.getpid(), None)
         if process is not None:
             process.close()
@@ -408,13 +455,14 @@ class StreamManager:
 
     @property
     def _process(self) -> _Process:
+        self._follow_app()
         pid = os.getpid()
         process = self._processes.get(pid)
         if process is None:
             for inherited in [each for each in list(self._processes) if each != pid]:
                 # Where a fork was made without Python's hooks, it has not been done yet.
                 self._processes.pop(inherited).listener.abandon()
-            source = self._source or self._app_url or url_from_environment()
+            source = self._source or self._named.url or url_from_environment()
             # One call that no other thread can split: the first to come wins.
             process = self._processes.setdefault(pid, _Process(source, self._config, self._tally))
         return process

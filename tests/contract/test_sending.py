@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import re
 import threading
 import time
+import uuid
 from typing import Any
 
 import pytest
@@ -219,8 +221,8 @@ def circular() -> list[Any]:
         b"\xed\xa0\x80",
         circular(),
         object(),
-        {1, 2},
         {(1, 2): 3},
+        {"at": datetime.date(2026, 11, 20), "x": float("nan")},
         1j,
     ],
     ids=lambda data: repr(data)[:20].encode("ascii", "replace").decode(),
@@ -231,6 +233,28 @@ def test_refuses_data_that_json_or_utf8_cannot_carry(streams: Any, data: Any):
 
     assert isinstance(caught.value, ValueError)
     assert not streams.info("room").exists
+
+
+def test_what_web_frameworks_take_is_taken_without_a_setting(streams: Any, shell: Shell):
+    reader = shell.reader(streams, "room")
+    day = datetime.date(2026, 11, 20)
+
+    streams.send_event("room", {"at": day, "tags": {"a"}, "id": uuid.UUID(int=1)})
+    streams.send_events("room", [Point(1, day)])
+    streams.end_stream("room", {day})
+
+    reader.wait_for(3)
+    assert reader.data == [
+        f'{{"at":"2026-11-20","tags":["a"],"id":"{uuid.UUID(int=1)}"}}',
+        '{"x":1,"at":"2026-11-20"}',
+        '["2026-11-20"]',
+    ]
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    at: datetime.date
 
 
 def test_json_encoder_carries_what_json_cannot(shell: Shell):
