@@ -18,10 +18,13 @@ from .core.jsonable import to_json
 from .core.subscriber import Limits, Pacing
 
 __all__ = [
+    "BATCH_BYTES",
+    "BATCH_COMMANDS",
     "CHECK_JITTER",
     "EXIT_TIMEOUT",
     "KEPT_PAGE_EVENTS",
     "LINGER_INTERVAL",
+    "LOOK_INTERVAL",
     "OPEN_TIMEOUT",
     "PAGE_BYTES",
     "PAGE_EVENTS",
@@ -73,6 +76,12 @@ WRITER_INTERVAL = 0.03
 WRITER_RETRY_INTERVAL = 0.5
 # Connections that senders of one manager share. With the log reader's one this makes four.
 SEND_CONNECTIONS = 3
+# What goes to Redis in one round trip, of what waits for a connection: 100 sends keep it busy for
+# 2 ms, and a far one takes 1,000 of them a second on each connection; one command always fits.
+BATCH_COMMANDS = 100
+BATCH_BYTES = 1024 * 1024
+# Seconds after which who waits for a connection looks by itself, should nobody have told it.
+LOOK_INTERVAL = 0.25
 # A page of the log: events and bytes, whichever comes first (one event always fits).
 PAGE_EVENTS = 1000
 PAGE_BYTES = 1024 * 1024
@@ -274,7 +283,10 @@ class StreamConfig:
     def attempts(self, now: float) -> Attempts:
         """The tries that one send has."""
         return Attempts(
-            now + self.send_timeout, max_retries=self.max_retries, backoff=RETRY_BACKOFF
+            now + self.send_timeout,
+            latest=now + self.send_timeout - self.attempt_timeout,
+            max_retries=self.max_retries,
+            backoff=RETRY_BACKOFF,
         )
 
     @property

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_URL",
     "MEMORY_URL",
+    "Busy",
+    "Interrupted",
     "async_listener_connection",
     "async_pool",
     "is_passing",
@@ -68,6 +70,14 @@ _PASSING_CODES = re.compile(
 )
 
 _log = logging.getLogger("streamy_redis.connections")
+
+
+class Busy(redis.RedisError):
+    """Raised when a command could not even be sent in time."""
+
+
+class Interrupted(redis.RedisError):
+    """Raised when somebody else sent a command, and was interrupted: it may be carried out."""
 
 
 def url_from_environment(default: str = DEFAULT_URL) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import queue
 import re
 import socket
 import threading
+import time
 from dataclasses import dataclass
 
-__all__ = ["CuttingProxy", "Link", "LossyProxy", "Proxy", "StreamRequest"]
+__all__ = ["CuttingProxy", "FarProxy", "Link", "LossyProxy", "Proxy", "StreamRequest"]
 
 
 @dataclass(eq=False)
@@ -236,3 +238,39 @@ class CuttingProxy(Proxy):
         request.keep_alives += len(_KEEP_ALIVE.findall(data))
         cut = link.cut_behind.search(data) if link.cut_behind else None
         return data[: cut.end()] if cut else data
+
+
+class FarProxy(Proxy):
+    """In front of a Redis that is far away: each piece takes half a round trip, either way.
+
+    How much is under way at the same time is not limited.
+    """
+
+    def __init__(self, port: int, round_trip: float) -> None:
+        self._half = round_trip / 2
+        super().__init__(port)
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+
+    def _pump_requests(self, link: Link) -> None:
+        self._pump_late(link, link.client, link.server)
+
+    def _pump_replies(self, link: Link) -> None:
+        self._pump_late(link, link.server, link.client)
+
+    def _pump_late(self, link: Link, source: socket.socket, target: socket.socket) -> None:
+        pieces: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
+        self._start(self._deliver, pieces, target)
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                pieces.put((time.monotonic() + self._half, data))
+        pieces.put((time.monotonic() + self._half, b""))
+
+    def _deliver(self, pieces: queue.SimpleQueue[tuple[float, bytes]], target: socket.socket):
+        with contextlib.suppress(OSError):
+            while True:
+                due, data = pieces.get()
+                time.sleep(max(0.0, due - time.monotonic()))
+                if not data:
+                    target.shutdown(socket.SHUT_RDWR)
+                    return
+                target.sendall(data)

@@ -15,7 +15,6 @@ import redis.asyncio
 
 from ..config import (
     READ_TIMEOUT,
-    SEND_CONNECTIONS,
     WRITER_INTERVAL,
     StreamConfig,
     check_duration,
@@ -32,6 +31,7 @@ from ..keys import validate_idempotency_key, validate_stream_id
 from ..tally import Tally
 from .coalescing import Writer
 from .listener import Listener
+from .pipelines import Pipelines
 from .publisher import Publisher
 from .stream import Stream, Subscription
 
@@ -406,11 +406,9 @@ class _Loop:
     ) -> None:
         self._config = config
         # A slow send must not hold up readers, nor their timeout be the senders'.
-        self._senders = async_pool(
-            source, connections=SEND_CONNECTIONS, timeout=config.attempt_timeout
-        )
+        self._senders = Pipelines(source, config)
         self._readers = async_pool(source, connections=1, timeout=READ_TIMEOUT)
-        self.publisher = Publisher(self._senders, config, connections=SEND_CONNECTIONS)
+        self.publisher = Publisher(self._senders, config)
         self.listener = Listener(self._readers, config, tally)
         # asyncio.run() cancels this task like any other: then the connections are closed.
         self._keeper = asyncio.get_running_loop().create_task(
@@ -423,7 +421,7 @@ class _Loop:
         finally:
             with anyio.CancelScope(shield=True):
                 await self.listener.close()
-                await self.publisher.close()
+                await self._senders.close()
                 await self._readers.disconnect()
 
     @property

@@ -11,10 +11,10 @@ from typing import Any
 
 import anyio
 import redis
-import redis.asyncio
 
 from ..config import PAGE_BYTES, StreamConfig
-from ..connections import is_passing, refusal, without_arguments
+from ..connections import Interrupted, is_passing, refusal, without_arguments
+from ..core.attempts import Attempts
 from ..core.history import HistoryRequest, StreamInfo
 from ..exceptions import RedisUnavailable, StreamEnded
 from ..keys import Keys
@@ -30,6 +30,7 @@ from ..scripts import (
     read_arguments,
     read_info,
 )
+from .pipelines import Pipelines
 
 __all__ = ["Publisher"]
 
@@ -37,24 +38,12 @@ _log = logging.getLogger("streamy_redis.publisher")
 
 
 class Publisher:
-    """Sends through a pool. Belongs to one event loop."""
+    """Sends through a few connections. Belongs to one event loop."""
 
-    def __init__(
-        self, pool: redis.asyncio.ConnectionPool, config: StreamConfig, *, connections: int
-    ) -> None:
-        self._redis = redis.asyncio.Redis(connection_pool=pool)
+    def __init__(self, pipelines: Pipelines, config: StreamConfig) -> None:
+        self._pipelines = pipelines
         self._config = config
         self._keys = Keys(config.prefix)
-        self._slots = anyio.Semaphore(connections)
-        self._is_closed = False
-
-    async def close(self) -> None:
-        """Closes the connections. A send that comes after this, or outlives it, closes its own.
-
-        asyncio.run() cancels the task of a writer together with, or after, that of the manager.
-        """
-        self._is_closed = True
-        await self._redis.connection_pool.disconnect()
 
     async def send(
         self,
@@ -93,7 +82,9 @@ class Publisher:
         """Whether there was a history or an end to forget (UNLINK)."""
         key = self._keys.log(stream_id)
         removed = await self._run(
-            lambda _: self._redis.execute_command("UNLINK", key), f"delete {stream_id!r}", key
+            lambda attempts: self._pipelines.ask(("UNLINK", key), latest=attempts.latest),
+            f"delete {stream_id!r}",
+            key,
         )
         return bool(removed)
 
@@ -103,7 +94,9 @@ class Publisher:
         request = HistoryRequest.newest(stream_id, 0, limit=0)
         arguments = read_arguments(request, most_bytes=PAGE_BYTES)
         reply = await self._run(
-            lambda _: self._evaluate(READ, [key], arguments), f"read {stream_id!r}", key
+            lambda attempts: self._evaluate(READ, [key], arguments, attempts),
+            f"read {stream_id!r}",
+            key,
         )
         return read_info(stream_id, reply)
 
@@ -119,31 +112,34 @@ class Publisher:
         config = self._config
         log = self._keys.log(stream_id)
 
-        async def evaluate(is_retry: bool) -> Any:
+        async def evaluate(attempts: Attempts) -> Any:
             arguments = publish_arguments(
                 blocks,
                 nonces,
                 is_end=is_end,
                 history_length=config.history_length,
                 ttl=config.ended_ttl if is_end else config.history_ttl,
-                may_repeat=is_repeat or is_retry,
+                may_repeat=is_repeat or attempts.is_retry,
             )
-            return await self._evaluate(PUBLISH, [log], arguments)
+            return await self._evaluate(PUBLISH, [log], arguments, attempts)
 
         action = f"{'end' if is_end else 'send to'} {stream_id!r}"
         key = None if is_end else nonces[-1].text.partition("\0")[0]
         status, position = await self._run(evaluate, action, log, idempotency_key=key)
         return status.decode(), position.decode()
 
-    async def _evaluate(self, script: Script, keys: Sequence[str], arguments: Command) -> Any:
+    async def _evaluate(
+        self, script: Script, keys: Sequence[str], arguments: Command, attempts: Attempts
+    ) -> Any:
+        ask, latest = self._pipelines.ask, attempts.latest
         try:
-            return await self._redis.execute_command(*script.by_sha(keys, arguments))
+            return await ask(script.by_sha(keys, arguments), latest=latest)
         except redis.exceptions.NoScriptError:
-            return await self._redis.execute_command(*script.by_source(keys, arguments))
+            return await ask(script.by_source(keys, arguments), latest=latest)
 
     async def _run(
         self,
-        command: Callable[[bool], Awaitable[Any]],
+        command: Callable[[Attempts], Awaitable[Any]],
         action: str,
         key: str,
         *,
@@ -154,21 +150,19 @@ class Publisher:
         while True:
             try:
                 with anyio.fail_after(attempts.deadline - time.monotonic()):
-                    async with self._slots:
-                        return await command(attempts.is_retry)
+                    return await command(attempts)
             except (redis.RedisError, OSError) as exc:
-                if isinstance(exc, redis.exceptions.ReadOnlyError):
-                    # A demoted master keeps its connections; the name leads to the new one.
-                    await self._redis.connection_pool.disconnect(inuse_connections=False)
-                pause = None
-                if is_passing(exc):
-                    pause = attempts.pause(time.monotonic(), random.random())
+                pause = _pause(attempts, exc)
                 if pause is None:
                     cause = without_arguments(exc)
                     reason = refusal(action, key, cause)
                     raise RedisUnavailable(reason, idempotency_key=idempotency_key) from cause
-            finally:
-                if self._is_closed:
-                    with anyio.CancelScope(shield=True):
-                        await self._redis.connection_pool.disconnect(inuse_connections=False)
             await anyio.sleep(pause)
+
+
+def _pause(attempts: Attempts, error: Exception) -> float | None:
+    """Seconds to wait before the next try, or None if there is none."""
+    now = time.monotonic()
+    if isinstance(error, Interrupted):
+        return attempts.repeat(now)
+    return attempts.pause(now, random.random()) if is_passing(error) else None

@@ -10,14 +10,18 @@ class Attempts:
 
     Args:
         deadline: when to give up, on the caller's clock.
+        latest: when the last try has to be under way, to be answered by then.
         max_retries: tries after the first.
         backoff: seconds of the first pause, and of the longest.
     """
 
-    __slots__ = ("_backoff", "_left", "_pause", "deadline", "is_retry")
+    __slots__ = ("_backoff", "_left", "_pause", "deadline", "is_retry", "latest")
 
-    def __init__(self, deadline: float, *, max_retries: int, backoff: tuple[float, float]) -> None:
+    def __init__(
+        self, deadline: float, *, latest: float, max_retries: int, backoff: tuple[float, float]
+    ) -> None:
         self.deadline = deadline
+        self.latest = latest
         # Whether an earlier try may have been carried out.
         self.is_retry = False
         self._left = max_retries
@@ -36,3 +40,8 @@ class Attempts:
         self._pause = min(self._pause * 2, self._backoff)
         self.is_retry = True
         return pause
+
+    def repeat(self, now: float) -> float | None:
+        """As pause, where somebody else has broken a try off, so that it doesn't count."""
+        self.is_retry = True
+        return 0.0 if now < self.latest else None

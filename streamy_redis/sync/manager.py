@@ -15,7 +15,6 @@ import redis.asyncio
 from ..adapters.flask_apps import FlaskApps, Named
 from ..config import (
     READ_TIMEOUT,
-    SEND_CONNECTIONS,
     WRITER_INTERVAL,
     StreamConfig,
     check_duration,
@@ -34,6 +33,7 @@ from ..tally import Tally
 from .coalescing import Writer
 from .flusher import Flusher
 from .listener import Listener
+from .pipelines import Pipelines
 from .publisher import Publisher
 from .stream import Stream, Subscription
 
@@ -474,9 +474,9 @@ class _Process:
     def __init__(self, source: str | redis.Redis, config: StreamConfig, tally: Tally) -> None:
         self._config = config
         # A slow send must not hold up readers, nor their timeout be the senders'.
-        self._senders = pool(source, connections=SEND_CONNECTIONS, timeout=config.attempt_timeout)
+        self._senders = Pipelines(source, config)
         self._readers = pool(source, connections=1, timeout=READ_TIMEOUT)
-        self.publisher = Publisher(self._senders, config, connections=SEND_CONNECTIONS)
+        self.publisher = Publisher(self._senders, config)
         self.listener = Listener(self._readers, config, tally)
         self.flusher = Flusher()
 
@@ -502,7 +502,7 @@ class _Process:
     def close(self) -> None:
         self.flusher.close()
         self.listener.close()
-        self._senders.disconnect()
+        self._senders.close()
         self._readers.disconnect()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import random
 import secrets
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,7 +12,8 @@ from typing import Any
 import redis
 
 from ..config import PAGE_BYTES, StreamConfig
-from ..connections import is_passing, refusal, without_arguments
+from ..connections import Interrupted, is_passing, refusal, without_arguments
+from ..core.attempts import Attempts
 from ..core.history import HistoryRequest, StreamInfo
 from ..exceptions import RedisUnavailable, StreamEnded
 from ..keys import Keys
@@ -29,6 +29,7 @@ from ..scripts import (
     read_arguments,
     read_info,
 )
+from .pipelines import Pipelines
 
 __all__ = ["Publisher"]
 
@@ -36,15 +37,12 @@ _log = logging.getLogger("streamy_redis.publisher")
 
 
 class Publisher:
-    """Sends through a pool. Safe to share between threads and greenlets."""
+    """Sends through a few connections. Safe to share between threads and greenlets."""
 
-    def __init__(
-        self, pool: redis.ConnectionPool, config: StreamConfig, *, connections: int
-    ) -> None:
-        self._redis = redis.Redis(connection_pool=pool)
+    def __init__(self, pipelines: Pipelines, config: StreamConfig) -> None:
+        self._pipelines = pipelines
         self._config = config
         self._keys = Keys(config.prefix)
-        self._slots = threading.BoundedSemaphore(connections)
 
     def send(
         self,
@@ -83,7 +81,9 @@ class Publisher:
         """Whether there was a history or an end to forget (UNLINK)."""
         key = self._keys.log(stream_id)
         removed = self._run(
-            lambda _: self._redis.execute_command("UNLINK", key), f"delete {stream_id!r}", key
+            lambda attempts: self._pipelines.ask(("UNLINK", key), latest=attempts.latest),
+            f"delete {stream_id!r}",
+            key,
         )
         return bool(removed)
 
@@ -93,7 +93,9 @@ class Publisher:
         request = HistoryRequest.newest(stream_id, 0, limit=0)
         arguments = read_arguments(request, most_bytes=PAGE_BYTES)
         reply = self._run(
-            lambda _: self._evaluate(READ, [key], arguments), f"read {stream_id!r}", key
+            lambda attempts: self._evaluate(READ, [key], arguments, attempts),
+            f"read {stream_id!r}",
+            key,
         )
         return read_info(stream_id, reply)
 
@@ -109,31 +111,34 @@ class Publisher:
         config = self._config
         log = self._keys.log(stream_id)
 
-        def evaluate(is_retry: bool) -> Any:
+        def evaluate(attempts: Attempts) -> Any:
             arguments = publish_arguments(
                 blocks,
                 nonces,
                 is_end=is_end,
                 history_length=config.history_length,
                 ttl=config.ended_ttl if is_end else config.history_ttl,
-                may_repeat=is_repeat or is_retry,
+                may_repeat=is_repeat or attempts.is_retry,
             )
-            return self._evaluate(PUBLISH, [log], arguments)
+            return self._evaluate(PUBLISH, [log], arguments, attempts)
 
         action = f"{'end' if is_end else 'send to'} {stream_id!r}"
         key = None if is_end else nonces[-1].text.partition("\0")[0]
         status, position = self._run(evaluate, action, log, idempotency_key=key)
         return status.decode(), position.decode()
 
-    def _evaluate(self, script: Script, keys: Sequence[str], arguments: Command) -> Any:
+    def _evaluate(
+        self, script: Script, keys: Sequence[str], arguments: Command, attempts: Attempts
+    ) -> Any:
+        ask, latest = self._pipelines.ask, attempts.latest
         try:
-            return self._redis.execute_command(*script.by_sha(keys, arguments))
+            return ask(script.by_sha(keys, arguments), latest=latest)
         except redis.exceptions.NoScriptError:
-            return self._redis.execute_command(*script.by_source(keys, arguments))
+            return ask(script.by_source(keys, arguments), latest=latest)
 
     def _run(
         self,
-        command: Callable[[bool], Any],
+        command: Callable[[Attempts], Any],
         action: str,
         key: str,
         *,
@@ -142,24 +147,20 @@ class Publisher:
         """The reply, after as many tries as there may be. The one place that asks Redis."""
         attempts = self._config.attempts(time.monotonic())
         while True:
-            # Whoever gets a connection later couldn't be answered in time.
-            latest = attempts.deadline - self._config.attempt_timeout
-            if not self._slots.acquire(timeout=max(0.0, latest - time.monotonic())):
-                reason = f"could not {action}: all connections were busy until send_timeout"
-                raise RedisUnavailable(reason, idempotency_key=idempotency_key)
             try:
-                return command(attempts.is_retry)
+                return command(attempts)
             except (redis.RedisError, OSError) as exc:
-                if isinstance(exc, redis.exceptions.ReadOnlyError):
-                    # A demoted master keeps its connections; the name leads to the new one.
-                    self._redis.connection_pool.disconnect(inuse_connections=False)
-                pause = None
-                if is_passing(exc):
-                    pause = attempts.pause(time.monotonic(), random.random())
+                pause = _pause(attempts, exc)
                 if pause is None:
                     cause = without_arguments(exc)
                     reason = refusal(action, key, cause)
                     raise RedisUnavailable(reason, idempotency_key=idempotency_key) from cause
-            finally:
-                self._slots.release()
             time.sleep(pause)
+
+
+def _pause(attempts: Attempts, error: Exception) -> float | None:
+    """Seconds to wait before the next try, or None if there is none."""
+    now = time.monotonic()
+    if isinstance(error, Interrupted):
+        return attempts.repeat(now)
+    return attempts.pause(now, random.random()) if is_passing(error) else None

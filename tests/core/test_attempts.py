@@ -6,7 +6,7 @@ from streamy_redis.core.attempts import Attempts
 
 
 def _attempts(**changes: float) -> Attempts:
-    arguments = {"max_retries": 3, "backoff": (0.1, 0.3)} | changes
+    arguments = {"latest": 8.0, "max_retries": 3, "backoff": (0.1, 0.3)} | changes
     return Attempts(10.0, **arguments)
 
 
@@ -38,3 +38,14 @@ def test_only_a_later_try_may_be_a_repeat():
     attempts.pause(0.0, 0.0)
 
     assert attempts.is_retry
+
+
+def test_what_somebody_else_broke_off_is_repeated_at_once_and_is_no_try():
+    attempts = _attempts(max_retries=0)
+
+    assert [attempts.repeat(7.9) for _ in range(5)] == [0.0] * 5
+    assert attempts.is_retry
+
+
+def test_nothing_is_repeated_that_could_not_be_answered_in_time():
+    assert _attempts().repeat(8.0) is None
