@@ -102,7 +102,8 @@ class StreamResponse(Response):
             fields = [*headers, ("Content-Length", "0"), ("Connection", "close")]
             return ClosingIterator([], taken.release_worker), self.status, fields
         stream.abort = functools.partial(wsgi.abort, environ)
-        return self._body(_Chunks(stream)), self.status, headers
+        fields = [*headers, *wsgi.connection_fields(environ)]
+        return self._body(_Chunks(stream)), self.status, fields
 
     def _refuse(
         self, status: HTTPStatus, headers: list[tuple[str, str]]

@@ -9,7 +9,7 @@ from typing import Any
 
 from . import sockets
 
-__all__ = ["abort", "port"]
+__all__ = ["abort", "connection_fields", "port"]
 
 
 def port(environ: Mapping[str, Any]) -> int | None:
@@ -29,3 +29,13 @@ def abort(environ: Mapping[str, Any]) -> None:
         return
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
+
+
+def connection_fields(environ: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What a head says of the connection, which other servers see to and PEP 3333 leaves to them.
+
+    gevent's pywsgi keeps it while it stops, also under gunicorn: clients would come back on it to
+    the worker that is on its way out, for as long as it waits for them.
+    """
+    is_pywsgi = str(environ.get("SERVER_SOFTWARE", "")).startswith("gevent/")
+    return [("Connection", "close")] if is_pywsgi else []

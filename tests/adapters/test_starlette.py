@@ -128,4 +128,4 @@ def test_an_app_without_our_lifespan_works_too(redis_url: str, prefix: str):
 
     body = b"".join(asyncio.run(asyncio.wait_for(served(), 10)))
 
-    assert [e.data for e in events_of(body)] == ["{}", "x", ""]
+    assert [e.data for e in events_of(body)] == ["{}", "x", "{}"]

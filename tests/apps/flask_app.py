@@ -36,6 +36,7 @@ def worker() -> dict[str, Any]:
     """What this process holds."""
     return {
         "pid": os.getpid(),
+        "subscribers": streams.stats().subscribers,
         "threads": threading.active_count(),
         "fds": len(os.listdir("/proc/self/fd")),
         "greenlets": greenlets(),

@@ -31,6 +31,7 @@ async def worker(request: Request) -> Response:
     return JSONResponse(
         {
             "pid": os.getpid(),
+            "subscribers": streams.stats().subscribers,
             "threads": threading.active_count(),
             "fds": len(os.listdir("/proc/self/fd")),
             "tasks": len(asyncio.all_tasks()),
