@@ -315,6 +315,7 @@ class AsyncStreamManager:
         *,
         last_event_id: str | None = None,
         replay: Replay = 0,
+        timeout: float | None = None,
     ) -> Subscription:
         """The stream's events inside this process: an async context manager to iterate.
 
@@ -324,19 +325,24 @@ class AsyncStreamManager:
             stream_id: as in ``send_event``.
             last_event_id: the id of an event, after which to begin; it wins over replay.
             replay: without one: 0 from now on, n the newest n events, "all" the whole history.
+            timeout: seconds without an event after which iterating raises TimeoutError; it may
+                be gone on with. None waits for as long as it takes.
 
         Returns:
             A ``Subscription``, which yields ``ReceivedEvent``.
 
         Raises:
-            InvalidEvent: an argument breaks a rule.
+            InvalidEvent, ValueError, TypeError: an argument breaks a rule.
         """
+        if timeout is not None:
+            check_duration("timeout", timeout)
         return Subscription(
             lambda: self._loop.listener,
             self._config,
             validate_stream_id(stream_id),
             cursor=Position.parse(last_event_id),
             replay=validate_replay(replay),
+            timeout=timeout,
         )
 
     # Watching

@@ -152,6 +152,7 @@ class Subscription:
 
     Raises:
         RedisUnavailable: Redis didn't answer within ``send_timeout`` of entering.
+        TimeoutError: no event came within ``timeout``. Iterating again waits for the same one.
     """
 
     def __init__(
@@ -162,10 +163,12 @@ class Subscription:
         *,
         cursor: Position | None,
         replay: Replay,
+        timeout: float | None = None,
     ) -> None:
         self._listener = listener
         self._config = config
         self._stream_id = stream_id
+        self._timeout = timeout
         self._cursor = cursor
         self._replay: Replay = replay
         self._stream: Stream | None = None
@@ -190,10 +193,14 @@ class Subscription:
 
     async def __anext__(self) -> ReceivedEvent:
         await self.__aenter__()
-        while not self._events:
-            if self._stream is None:
-                raise StopAsyncIteration
-            await self._receive(self._stream)
+        # Cancelled while it waits, take() has taken nothing.
+        with anyio.move_on_after(self._timeout):
+            while not self._events:
+                if self._stream is None:
+                    raise StopAsyncIteration
+                await self._receive(self._stream)
+        if not self._events:
+            raise TimeoutError(f"no event of {self._stream_id!r} within {self._timeout:g} s")
         return self._events.popleft()
 
     async def aclose(self) -> None:

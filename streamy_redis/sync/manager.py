@@ -390,6 +390,7 @@ class StreamManager:
         *,
         last_event_id: str | None = None,
         replay: Replay = 0,
+        timeout: float | None = None,
     ) -> Subscription:
         """The stream's events inside this process: a context manager to iterate.
 
@@ -399,19 +400,24 @@ class StreamManager:
             stream_id: as in ``send_event``.
             last_event_id: the id of an event, after which to begin; it wins over replay.
             replay: without one: 0 from now on, n the newest n events, "all" the whole history.
+            timeout: seconds without an event after which iterating raises TimeoutError; it may
+                be gone on with. None waits for as long as it takes.
 
         Returns:
             A ``Subscription``, which yields ``ReceivedEvent``.
 
         Raises:
-            InvalidEvent: an argument breaks a rule.
+            InvalidEvent, ValueError, TypeError: an argument breaks a rule.
         """
+        if timeout is not None:
+            check_duration("timeout", timeout)
         return Subscription(
             lambda: self._process.listener,
             self._config,
             validate_stream_id(stream_id),
             cursor=Position.parse(last_event_id),
             replay=validate_replay(replay),
+            timeout=timeout,
         )
 
     # Watching

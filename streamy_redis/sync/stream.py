@@ -132,14 +132,21 @@ class Stream:
         self._listener.take_thread(reason)
         return None
 
-    def take(self) -> Outgoing:
-        """Waits for frames or the end; calling it again says that the last ones were written."""
+    def take(self, *, until: float | None = None) -> Outgoing:
+        """Waits for frames or the end; calling it again says that the last ones were written.
+
+        Args:
+            until: when to give up, and return with neither; None for never.
+        """
         while True:
             self._ready.clear()
             outgoing = self._listener.take(self.subscriber)
             if outgoing.frames or outgoing.closed is not None:
                 return outgoing
-            self._ready.wait()
+            remaining = None if until is None else until - time.monotonic()
+            if remaining is not None and remaining <= 0:
+                return outgoing
+            self._ready.wait(remaining)
 
     def chunks(self) -> Iterator[bytes]:
         """What the response writes, as it comes, until it ends."""
@@ -167,6 +174,7 @@ class Subscription:
 
     Raises:
         RedisUnavailable: Redis didn't answer within ``send_timeout`` of entering.
+        TimeoutError: no event came within ``timeout``. Iterating again waits for the same one.
     """
 
     def __init__(
@@ -177,10 +185,12 @@ class Subscription:
         *,
         cursor: Position | None,
         replay: Replay,
+        timeout: float | None = None,
     ) -> None:
         self._listener = listener
         self._config = config
         self._stream_id = stream_id
+        self._timeout = timeout
         self._cursor = cursor
         self._replay: Replay = replay
         self._stream: Stream | None = None
@@ -205,10 +215,12 @@ class Subscription:
 
     def __next__(self) -> ReceivedEvent:
         self.__enter__()
+        until = None if self._timeout is None else time.monotonic() + self._timeout
         while not self._events:
             if self._stream is None:
                 raise StopIteration
-            self._receive(self._stream)
+            if not self._receive(self._stream, until):
+                raise TimeoutError(f"no event of {self._stream_id!r} within {self._timeout:g} s")
         return self._events.popleft()
 
     def close(self) -> None:
@@ -252,8 +264,9 @@ class Subscription:
             raise
         return stream
 
-    def _receive(self, stream: Stream) -> None:
-        frames, closed = stream.take()
+    def _receive(self, stream: Stream, until: float | None) -> bool:
+        """Takes what comes; False if nothing did."""
+        frames, closed = stream.take(until=until)
         for frame in frames:
             event = read_frame(self._stream_id, frame)
             self._cursor = Position.parse(event.id) or self._cursor
@@ -262,3 +275,4 @@ class Subscription:
             self._stream = self._new_stream()
         elif closed is not None:
             self._finish()
+        return bool(frames) or closed is not None
