@@ -21,6 +21,8 @@ __all__ = [
     "BATCH_BYTES",
     "BATCH_COMMANDS",
     "CHECK_JITTER",
+    "CLOSE_HOOK_EXIT_TIMEOUT",
+    "CLOSE_HOOK_THREADS",
     "EXIT_TIMEOUT",
     "KEPT_PAGE_EVENTS",
     "LINGER_INTERVAL",
@@ -51,6 +53,13 @@ TICK_INTERVAL = 0.25
 OPEN_TIMEOUT = 0.3
 # Seconds that a process which exits waits for whoever is writing to its clients.
 EXIT_TIMEOUT = 0.3
+# Threads of a process that run what handed over responses do at their end (call_on_close), when
+# there is something to run. Hooks mostly wait for a database, whose connections are few; a server
+# that is told to stop may end thousands of responses in one moment.
+CLOSE_HOOK_THREADS = 8
+# Seconds that a process which exits waits for such hooks as are under way. Those that wait for
+# their turn it runs itself. Servers kill what takes much longer (gunicorn after 30 s).
+CLOSE_HOOK_EXIT_TIMEOUT = 5.0
 # Seconds that a channel stays subscribed after its last subscriber left, so that a page reload
 # costs no UNSUBSCRIBE and SUBSCRIBE.
 LINGER_INTERVAL = 2.0
