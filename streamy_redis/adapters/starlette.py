@@ -72,12 +72,12 @@ class StreamResponse(Response):
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         stream = self._new_stream(_cursor_of(scope))
         connection = Connection(scope, receive)
-        if not stream.add(connection):
-            name, value = retry_after()
-            headers = [*self._untyped_headers(), (name.encode(), value.encode())]
-            await self._finish(send, HTTPStatus.SERVICE_UNAVAILABLE, headers)
-            return
         try:
+            if not stream.add(connection):
+                name, value = retry_after()
+                headers = [*self._untyped_headers(), (name.encode(), value.encode())]
+                await self._finish(send, HTTPStatus.SERVICE_UNAVAILABLE, headers)
+                return
             await stream.wait_open()
             if stream.has_nothing_to_say:
                 await self._finish(send, HTTPStatus.NO_CONTENT, self._untyped_headers())

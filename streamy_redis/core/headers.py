@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from ..exceptions import InvalidEvent
 
-__all__ = ["STREAM_HEADERS", "retry_after", "stream_headers", "validated_header"]
+__all__ = ["STREAM_HEADERS", "retry_after", "sent_headers", "stream_headers", "validated_header"]
 
 STREAM_HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
@@ -23,6 +23,38 @@ _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?")
 # A stream has no length, and its connection is the server's business.
 _NOT_OURS = frozenset({"connection", "content-length", "transfer-encoding"})
+# What one connection says about itself, or its server about the response (RFC 9110, 7.6.1). A
+# server drops what an application says of it; a stream has no length, either.
+_THE_SERVERS = _NOT_OURS | {
+    "date",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "server",
+    "te",
+    "trailers",
+    "upgrade",
+}
+# As gunicorn has it: blanks around a value are allowed, and dropped.
+_SENT_VALUE = re.compile(r"[ \t\x21-\x7e\x80-\xff]*")
+
+
+def sent_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """What of an application's headers stands in a head that no server writes: a server's rules.
+
+    Raises:
+        ValueError: a header that HTTP can't carry, for which a server answers 500.
+    """
+    sent = []
+    for name, value in headers:
+        # The value may be a secret.
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"a response can't have a header with the name {name!r}")
+        if not _SENT_VALUE.fullmatch(value):
+            raise ValueError(f"the header {name!r} has a value that HTTP can't carry")
+        if name.lower() not in _THE_SERVERS:
+            sent.append((name, value.strip(" \t")))
+    return sent
 
 
 def stream_headers(

@@ -114,6 +114,10 @@ class _Feed:
     def is_empty(self) -> bool:
         return not (self.resting or self.live or self.replaying)
 
+    def holds(self, subscriber: Subscriber) -> bool:
+        """Whether it is registered, and doesn't rest."""
+        return subscriber in self.replaying or subscriber in self.live
+
     def can_be_joined(self, now: float) -> bool:
         """Whether a newcomer can stand where it stands without a look at the log.
 
@@ -313,13 +317,17 @@ class Hub:
         return feed
 
     def remove(self, subscriber: Subscriber, reason: CloseReason, now: float) -> None:
-        """Ends a subscriber, for the reason that it has already or else this one."""
+        """Ends a subscriber, for the reason that it has already or else this one.
+
+        Harmless for one that isn't open, or was never registered.
+        """
         if subscriber.is_resting:
             self._wake_up(self._feeds[subscriber.stream_id], subscriber)
         if reason is CloseReason.DISCONNECT:
             subscriber.leave()
             self._ending.pop(subscriber, None)
-        if subscriber.state is State.CLOSED:
+        feed = self._feeds.get(subscriber.stream_id)
+        if subscriber.state is State.CLOSED or feed is None or not feed.holds(subscriber):
             return
         subscriber.close(reason)
         if subscriber.is_response and reason is not CloseReason.DISCONNECT:
@@ -327,7 +335,6 @@ class Hub:
         self._tell_end(subscriber)
         self._dirty[subscriber] = None
         self._count -= subscriber.is_response
-        feed = self._feeds[subscriber.stream_id]
         feed.live.pop(subscriber, None)
         feed.replaying.pop(subscriber, None)
         if not feed.replaying:

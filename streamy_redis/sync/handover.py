@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Mapping
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
+from ..core.headers import sent_headers
 from ..core.subscriber import Subscriber
 
 if TYPE_CHECKING:
@@ -54,8 +55,11 @@ def response_head(status: str, headers: Iterable[tuple[str, str]]) -> bytes:
     Args:
         status: code and phrase.
         headers: as WSGI has them; Date and Connection are added.
+
+    Raises:
+        ValueError: one that HTTP can't carry.
     """
-    fields = [*headers, ("Date", _date(int(time.time()))), ("Connection", "close")]
+    fields = [*sent_headers(headers), ("Date", _date(int(time.time()))), ("Connection", "close")]
     lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in fields), "", ""]
     return "\r\n".join(lines).encode("latin-1")
 
@@ -66,10 +70,11 @@ def _date(seconds: int) -> str:
 
 
 class TakenSocket:
-    """A request's socket, on its way out of the worker's hands.
+    """A request's socket, on its way out of the worker's hands: still theirs until take().
 
     Attributes:
         fd: the duplicate, ours to write and to close.
+        is_taken: whether the worker's socket goes nowhere.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -77,38 +82,43 @@ class TakenSocket:
         Raises:
             OSError: no descriptor is left.
         """
+        self.fd = -1
+        self.is_taken = False
         self._connection = connection
         self._worker_end, self._in_its_place = socket.socketpair()
         try:
             self.fd = os.dup(connection.fileno())
-        except OSError:
-            self._close_pair()
+            os.set_blocking(self.fd, False)
+            self._worker_end.setblocking(False)
+        except BaseException:
+            self.close()
             raise
-        os.set_blocking(self.fd, False)
-        self._worker_end.setblocking(False)
 
     def take(self) -> None:
         """From now on the worker has the other end of a pair."""
         os.dup2(self._in_its_place.fileno(), self._connection.fileno(), inheritable=False)
+        self.is_taken = True
         self._in_its_place.close()
         # The worker waits for another request, or for its client to close: that is now.
         self._worker_end.shutdown(socket.SHUT_WR)
 
-    def give_up(self) -> None:
-        """The worker keeps its socket."""
-        os.close(self.fd)
-        self._close_pair()
+    def close(self) -> None:
+        """The worker has written its response, which goes nowhere; or it keeps its socket.
 
-    def release_worker(self) -> None:
-        """The worker has written its response, which goes nowhere."""
-        with contextlib.suppress(OSError):
-            # Closed with something unread, it would reset the worker's connection.
-            self._worker_end.recv(65536)
-        self._worker_end.close()
-
-    def _close_pair(self) -> None:
+        Repeating it is harmless.
+        """
+        if self.is_taken:
+            with contextlib.suppress(OSError):
+                # Closed with something unread, it would reset the worker's connection.
+                self._worker_end.recv(65536)
+        elif self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
         self._worker_end.close()
         self._in_its_place.close()
+
+    # A middleware that drops a response need not close it.
+    __del__ = close
 
 
 class SocketWriter:

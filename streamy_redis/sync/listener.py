@@ -16,6 +16,7 @@ import socket
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable
 
 import redis
@@ -64,6 +65,8 @@ class Listener:
         # Held by the one thread that writes what the hub drains, so that each client gets it in
         # order; taken before the hub's lock.
         self.flushing = threading.Lock()
+        # Whose responses were dropped without a word.
+        self._forgotten: deque[Subscriber] = deque()
         # Made by the first response that is handed over.
         self._sockets: Sockets | None = None
         self._history = HistoryReader(pool, config)
@@ -118,13 +121,24 @@ class Listener:
         self.drain()
         return is_added
 
+    def prepare_handover(self, connection: socket.socket) -> TakenSocket:
+        """What hand_over() takes, of the socket of a request. Nothing has changed yet.
+
+        Raises:
+            OSError, RuntimeError: the process has no descriptor or thread left.
+        """
+        with self.flushing:
+            self._serve_sockets()
+        self.drain()
+        return TakenSocket(connection)
+
     def hand_over(
         self,
         subscriber: Subscriber,
-        connection: socket.socket,
+        taken: TakenSocket,
         head: bytes,
         on_end: Callable[[], None],
-    ) -> TakenSocket:
+    ) -> None:
         """From now on the subscriber's frames go to a socket that its worker gives up.
 
         Args:
@@ -132,27 +146,26 @@ class Listener:
             on_end: called when the response has ended, by a thread that must not wait.
 
         Raises:
-            OSError, RuntimeError: the process has no descriptor or thread left; nothing has
+            OSError, RuntimeError: the kernel, or this process's end, don't allow it; nothing has
                 changed.
         """
-        taken = TakenSocket(connection)
         try:
             with self.flushing:
+                sockets = self._serve_sockets()
+                writer = SocketWriter(taken.fd, head, subscriber, self, sockets, on_end)
+                sockets.add(writer)
                 try:
-                    sockets = self._serve_sockets()
-                    writer = SocketWriter(taken.fd, head, subscriber, self, sockets, on_end)
-                    sockets.add(writer)
+                    with self._lock:
+                        # From here on nothing waits that could be interrupted.
+                        taken.take()
+                        subscriber.writer = writer
+                        self._hub.wake(subscriber)
                 except BaseException:
-                    taken.give_up()
+                    sockets.forget(writer)
                     raise
-                taken.take()
-                subscriber.writer = writer
-                with self._lock:
-                    self._hub.wake(subscriber)
         finally:
             # Others may have waited for the right to write.
             self.drain()
-        return taken
 
     def _serve_sockets(self) -> Sockets:
         if self._sockets is None:
@@ -193,6 +206,10 @@ class Listener:
         with self._lock:
             self._hub.remove(subscriber, CloseReason.DISCONNECT, time.monotonic())
         self.drain()
+
+    def forget(self, subscriber: Subscriber) -> None:
+        """The same from a finalizer, which may run in the middle of anything: no lock is taken."""
+        self._forgotten.append(subscriber)
 
     def close(self) -> None:
         """Ends all responses and threads, and closes the connection."""
@@ -279,6 +296,8 @@ class Listener:
                 return
             with self._lock:
                 now = time.monotonic()
+                while self._forgotten:
+                    self._hub.remove(self._forgotten.popleft(), CloseReason.DISCONNECT, now)
                 self._follow_servers(now)
                 self._hub.tick(now)
             self.drain()

@@ -358,7 +358,7 @@ class StreamManager:
             InvalidEvent, ValueError, TypeError: any other argument breaks a rule.
         """
         try:
-            from ..adapters.flask import StreamResponse, refuse_stream_id
+            from ..adapters.flask import new_response, refuse_stream_id
         except ModuleNotFoundError as exc:
             message = "get_stream() needs an extra: pip install 'streamy-redis[flask]'"
             raise ImportError(message) from exc
@@ -373,16 +373,18 @@ class StreamManager:
         except InvalidEvent as exc:
             return refuse_stream_id(exc)
 
-        def new_stream(cursor_of_request: Position | None) -> Stream:
+        def new_stream(cursor_of_request: Position | None, shows_end: bool) -> Stream:
+            cursor = cursor_of_request or Position.parse(last_event_id)
             return self._process.new_stream(
                 stream_id,
-                cursor=cursor_of_request or Position.parse(last_event_id),
-                replay=replay,
+                # Who comes anew is shown the end, and nothing else.
+                cursor=None if shows_end else cursor,
+                replay=0 if shows_end else replay,
                 event_name=name,
                 keep_alive_interval=keep_alive_interval,
             )
 
-        return StreamResponse(new_stream, fields)
+        return new_response(new_stream, fields)
 
     def subscribe(
         self,

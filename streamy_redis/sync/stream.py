@@ -18,7 +18,7 @@ from ..exceptions import RedisUnavailable
 from .handover import TakenSocket, obstacle, response_head
 from .listener import Listener
 
-__all__ = ["Stream", "Subscription"]
+__all__ = ["Handover", "Stream", "Subscription"]
 
 
 class Stream:
@@ -42,6 +42,8 @@ class Stream:
         self._ready = threading.Event()
         # Cuts a write under way off, where the server lets us.
         self.abort: Callable[[], None] | None = None
+        # Why it was not handed over.
+        self._obstacle = "something stands around the body of its response"
         self.subscriber = Subscriber(
             stream_id,
             self,
@@ -104,32 +106,32 @@ class Stream:
         """Whether the stream had ended before the cursor: 204, which stops an EventSource."""
         return self.subscriber.closed is CloseReason.END and self.subscriber.start is None
 
-    def hand_over(
+    def prepare_handover(
         self,
         environ: Mapping[str, Any],
         status: str,
         headers: list[tuple[str, str]],
         on_end: Callable[[], None],
-    ) -> TakenSocket | None:
-        """Gives its frames to the listener to write, where the server allows that.
+    ) -> Handover | None:
+        """Lets its frames be given to the listener to write, where the server allows that.
 
         Args:
             environ: of the WSGI request whose response this is.
             status, headers: of the response, as WSGI has them.
             on_end: called when the response has ended, by a thread that must not wait.
+
+        Raises:
+            ValueError: a header that HTTP can't carry.
         """
         reason = obstacle(environ) if self._config.handover else "handover is turned off"
         if reason is None:
+            head = response_head(status, headers)
             try:
-                return self._listener.hand_over(
-                    self.subscriber,
-                    environ["gunicorn.socket"],
-                    response_head(status, headers),
-                    on_end,
-                )
+                taken = self._listener.prepare_handover(environ["gunicorn.socket"])
+                return Handover(self._listener, self.subscriber, taken, head, on_end)
             except (OSError, RuntimeError) as exc:
                 reason = f"the socket can't be taken over: {exc}"
-        self._listener.take_thread(reason)
+        self._obstacle = reason
         return None
 
     def take(self, *, until: float | None = None) -> Outgoing:
@@ -149,7 +151,8 @@ class Stream:
             self._ready.wait(remaining)
 
     def chunks(self) -> Iterator[bytes]:
-        """What the response writes, as it comes, until it ends."""
+        """What the response writes, as it comes, until it ends; it takes its reader's thread."""
+        self._listener.take_thread(self._obstacle)
         while True:
             frames, closed = self.take()
             if frames:
@@ -161,6 +164,41 @@ class Stream:
         """The client has left, or has been told all. Repeating it is harmless."""
         self.abort = None
         self._listener.remove(self.subscriber)
+
+    def forget(self) -> None:
+        """As close(), but soon, and from a finalizer, too."""
+        self._listener.forget(self.subscriber)
+
+
+class Handover:
+    """A stream on its way to the listener. Nothing has changed before take()."""
+
+    def __init__(
+        self,
+        listener: Listener,
+        subscriber: Subscriber,
+        socket: TakenSocket,
+        head: bytes,
+        on_end: Callable[[], None],
+    ) -> None:
+        self._listener = listener
+        self._subscriber = subscriber
+        self._socket = socket
+        self._head = head
+        self._on_end = on_end
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether the stream is the listener's, and its worker's socket goes nowhere."""
+        return self._socket.is_taken
+
+    def take(self) -> None:
+        """Makes it so. Where that raises, is_taken says how far it came."""
+        self._listener.hand_over(self._subscriber, self._socket, self._head, self._on_end)
+
+    def close(self) -> None:
+        """The worker is done with its response. Repeating it is harmless."""
+        self._socket.close()
 
 
 class Subscription:

@@ -587,6 +587,22 @@ def test_those_that_there_was_no_room_for_are_refused():
     assert (stats.subscribers, stats.refused, stats.ended) == (1, 2, StreamStats().ended)
 
 
+@pytest.mark.parametrize("is_refused", [True, False])
+def test_one_that_was_never_registered_may_be_removed(is_refused: bool):
+    process = Process(max_subscribers=1)
+    if is_refused:
+        process.add()
+    never_in = process.new()
+    if is_refused:
+        assert not process.hub.add(never_in, process.now)
+
+    process.hub.remove(never_in, CloseReason.DISCONNECT, process.now)
+
+    stats = process.hub.stats()
+    assert (stats.subscribers, stats.ended) == (is_refused, StreamStats().ended)
+    assert not process.hub.ends_to_tell()
+
+
 # -- when events were sent ------------------------------------------------------------------------
 
 
