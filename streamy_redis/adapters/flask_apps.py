@@ -23,6 +23,10 @@ class Named:
     url: str | None = None
     config: StreamConfig | None = None
 
+    def agrees_with(self, other: Named) -> bool:
+        """Whether it names nothing that the other doesn't name, too."""
+        return self.url in (other.url, None) and self.config in (other.config, None)
+
     def over(self, other: Named) -> Named:
         """Both together; where they differ, this one holds."""
         return Named(self.url or other.url, self.config or other.config)
@@ -61,7 +65,9 @@ def _current_app() -> Flask | None:
         return None
     from flask import current_app, has_app_context
 
-    app: Flask | None = current_app._get_current_object() if has_app_context() else None  # type: ignore[attr-defined]
+    if not has_app_context():
+        return None
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
     return app
 
 

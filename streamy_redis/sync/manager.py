@@ -127,8 +127,7 @@ class StreamManager:
 
     def _adopt(self, named: Named) -> None:
         """What an app names holds from now on."""
-        adopted = named.over(self._named)
-        if adopted == self._named:
+        if named.agrees_with(self._named):
             return
         process = self._processes.get(os.getpid())
         if process is not None and process.listener.has_subscribers:
@@ -137,13 +136,13 @@ class StreamManager:
                 "settings than the app names; give the app a manager of its own, or close() first"
             )
         self._close_process()
-        self._named = adopted
+        self._named = named.over(self._named)
         self._settled_config = None
 
     def _follow_app(self) -> None:
         """The app whose context is active may not be the one that was initialised last."""
         named = self._apps.named_here()
-        if named is None or named.over(self._named) == self._named:
+        if named is None or named.agrees_with(self._named):
             return
         if os.getpid() in self._processes:
             raise RuntimeError(

@@ -450,3 +450,14 @@ def test_the_package_needs_neither_click_nor_a_framework():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
     assert done.stdout == "set()\n"
+
+
+def test_the_variables_hold_for_fields_that_have_no_option(commands: Commands):
+    assert commands.call("send", "room", "12345", STREAMY_MAX_EVENT_SIZE="5").returncode == 0
+
+    refused = commands.call("send", "room", "123456", STREAMY_MAX_EVENT_SIZE="5")
+    wrong = commands.call("info", "room", STREAMY_SEND_TIMEOUT="soon")
+
+    assert "at most 5 bytes" in refused.stderr
+    assert wrong.returncode == 2
+    assert "STREAMY_SEND_TIMEOUT must be a number of seconds, not 'soon'" in wrong.stderr
