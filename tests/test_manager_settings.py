@@ -173,17 +173,20 @@ def test_one_manager_serves_several_apps_that_share_its_redis(databases: Databas
 
 
 def test_a_factory_may_name_others_each_time_while_no_stream_is_open(
-    databases: Databases, prefix: str
+    environment: None, databases: Databases, prefix: str
 ):
-    streams = StreamManager()
-    for number in (1, 2):
-        app = flask_app(
-            STREAMY_REDIS_URL=databases.url(number), STREAMY_PREFIX=f"{prefix}-{number}"
-        )
+    streams = StreamManager(config=StreamConfig(prefix=prefix))
+    for number, settings in (
+        (1, {"STREAMY_REDIS_URL": databases.url(1), "STREAMY_HISTORY_LENGTH": 1}),
+        # Nothing of what the one before named: each is an app of its own.
+        (2, {"STREAMY_REDIS_URL": databases.url(2)}),
+        (3, {"STREAMY_PREFIX": f"{prefix}-3"}),
+    ):
+        app = flask_app(**settings)
         streams.init_app(app)
         with app.app_context():
-            streams.send_event("room", "x")
-            assert streams.info("room").length == 1
+            streams.send_events("room", ["x", "y"])
+            assert streams.info("room").length == (1 if number == 1 else 2)
         assert databases.written() == [number]
     streams.close()
 

@@ -13,23 +13,22 @@ from ..core.jsonable import to_json
 if TYPE_CHECKING:
     from flask import Flask
 
-__all__ = ["FlaskApps", "Named"]
+__all__ = ["NOTHING", "FlaskApps", "Named"]
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """The Redis and the settings that somebody names; None for what they leave to others."""
+    """The Redis and the settings that somebody names; None for what the manager has by itself."""
 
     url: str | None = None
     config: StreamConfig | None = None
 
-    def agrees_with(self, other: Named) -> bool:
-        """Whether it names nothing that the other doesn't name, too."""
-        return self.url in (other.url, None) and self.config in (other.config, None)
+    def may_share(self, other: Named) -> bool:
+        """Whether what the other names will do: it is the same, or this one names nothing."""
+        return self in (other, NOTHING)
 
-    def over(self, other: Named) -> Named:
-        """Both together; where they differ, this one holds."""
-        return Named(self.url or other.url, self.config or other.config)
+
+NOTHING = Named()
 
 
 class FlaskApps:

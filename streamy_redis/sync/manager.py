@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 import redis.asyncio
 
-from ..adapters.flask_apps import FlaskApps, Named
+from ..adapters.flask_apps import NOTHING, FlaskApps, Named
 from ..config import (
     READ_TIMEOUT,
     WRITER_INTERVAL,
@@ -86,8 +86,8 @@ class StreamManager:
         self._given_config = config
         StreamConfig.checked(config)
         self._apps = FlaskApps()
-        # What the apps name together, as long as the manager isn't closed.
-        self._named = Named()
+        # What the last app that named anything named, as long as the manager isn't closed.
+        self._named = NOTHING
         # From the first use on, until apps name another one.
         self._settled_config: StreamConfig | None = None
         # By process id, since a fork inherits everything but the threads.
@@ -103,9 +103,9 @@ class StreamManager:
 
         ``STREAMY_REDIS_URL`` names the Redis, unless the manager was given one; the other
         settings are the fields of StreamConfig in capitals and override its values. One manager
-        serves several apps that share its Redis: what one of them doesn't name, another does. A
-        factory may call this for each new app, with other settings too, while no stream is open;
-        ``close`` forgets what apps named.
+        serves several apps that share its Redis: those that name the same, and those that name
+        nothing. A factory may call this for each new app, with other settings too, while no stream
+        is open; ``close`` forgets what apps named.
 
         Raises:
             RuntimeError: streams are open, on another Redis or with other settings than the app
@@ -127,7 +127,7 @@ class StreamManager:
 
     def _adopt(self, named: Named) -> None:
         """What an app names holds from now on."""
-        if named.agrees_with(self._named):
+        if named.may_share(self._named):
             return
         process = self._processes.get(os.getpid())
         if process is not None and process.listener.has_subscribers:
@@ -136,13 +136,13 @@ class StreamManager:
                 "settings than the app names; give the app a manager of its own, or close() first"
             )
         self._close_process()
-        self._named = named.over(self._named)
+        self._named = named
         self._settled_config = None
 
     def _follow_app(self) -> None:
         """The app whose context is active may not be the one that was initialised last."""
         named = self._apps.named_here()
-        if named is None or named.agrees_with(self._named):
+        if named is None or named.may_share(self._named):
             return
         if os.getpid() in self._processes:
             raise RuntimeError(
