@@ -3,12 +3,15 @@
 StreamyError
 ├── InvalidEvent (also a ValueError)
 ├── StreamEnded
-└── RedisUnavailable
+├── RedisUnavailable
+└── ResponseCut (also a BrokenPipeError)
 """
 
 from __future__ import annotations
 
-__all__ = ["InvalidEvent", "RedisUnavailable", "StreamEnded", "StreamyError"]
+import errno
+
+__all__ = ["InvalidEvent", "RedisUnavailable", "ResponseCut", "StreamEnded", "StreamyError"]
 
 
 class StreamyError(Exception):
@@ -74,3 +77,14 @@ class RedisUnavailable(StreamyError):
 
     def __str__(self) -> str:
         return self.reason
+
+
+class ResponseCut(StreamyError, BrokenPipeError):
+    """Raised out of a WSGI response's body when it is cut and its server hides the connection.
+
+    The server breaks the response off then, without its last chunk. It is what writing to a client
+    that has left raises, which most servers therefore don't log.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(errno.EPIPE, "the response is cut: its client resumes it")

@@ -51,7 +51,7 @@ class ServerKind:
         stops_within: seconds from SIGTERM to the end of the process with streams open. Workers
             of gunicorn's gevent and asgi kinds look at their own flag once a second, with or
             without streams: two looks, and the time that it takes to exit.
-        ends_cleanly: whether its responses are complete then. hypercorn tells its workers
+        is_told_to_stop: whether its workers can be seen to stop. hypercorn tells its workers
             nothing and cancels what is open after 3 s.
     """
 
@@ -60,7 +60,7 @@ class ServerKind:
     is_asgi: bool
     is_up: str
     stops_within: float = 1.0
-    ends_cleanly: bool = True
+    is_told_to_stop: bool = True
 
     def __str__(self) -> str:
         return self.name
@@ -132,7 +132,7 @@ ASGI_KINDS = {
             is_asgi=True,
             is_up="Running on",
             stops_within=4.0,
-            ends_cleanly=False,
+            is_told_to_stop=False,
         ),
     )
 }

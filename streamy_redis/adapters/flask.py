@@ -45,7 +45,7 @@ class Handover(Protocol):
 class OpenStream(Protocol):
     """What a response needs of a stream."""
 
-    abort: Callable[[], None] | None
+    abort: Callable[[], bool] | None
 
     def add(self, port: int | None) -> bool: ...
     def wait_open(self) -> None: ...

@@ -31,7 +31,7 @@ class OpenStream(Protocol):
     async def wait_open(self) -> None: ...
     @property
     def has_nothing_to_say(self) -> bool: ...
-    async def serve(self, receive: Receive, send: Send, abort: Callable[[], None]) -> None: ...
+    async def serve(self, receive: Receive, send: Send, connection: Connection) -> None: ...
     def close(self) -> None: ...
 
 
@@ -83,7 +83,7 @@ class StreamResponse(Response):
                 await self._finish(send, HTTPStatus.NO_CONTENT, self._untyped_headers())
             else:
                 await _start(send, self.status_code, self.raw_headers)
-                await stream.serve(receive, send, connection.abort)
+                await stream.serve(receive, send, connection)
         finally:
             stream.close()
 

@@ -27,6 +27,7 @@ class Stream:
     """An open subscriber, and the task that waits for its frames until a response writes them."""
 
     writes_at_once = False
+    is_chunked = False
 
     def __init__(
         self,
@@ -115,15 +116,15 @@ class Stream:
         finally:
             self._waiter = None
 
-    async def serve(self, receive: Receive, send: Send, abort: Callable[[], None]) -> None:
+    async def serve(self, receive: Receive, send: Send, connection: Connection) -> None:
         """Writes a response's body, until the end or until the client leaves.
 
         Args:
             receive, send: of the ASGI request; the head of the response is sent.
-            abort: cuts off a write under way, as far as the server lets us.
+            connection: the request's.
         """
         with anyio.CancelScope() as scope:
-            writer = ResponseWriter(self.subscriber, self._listener, send, abort, scope.cancel)
+            writer = ResponseWriter(self.subscriber, self._listener, send, connection, scope.cancel)
             self.subscriber.writer = writer
             try:
                 self._listener.wake(self.subscriber)

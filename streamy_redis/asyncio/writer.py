@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from ..core.subscriber import Subscriber
+from ..core.subscriber import CloseReason, Subscriber
+from ..servers.connection import Connection
 
 if TYPE_CHECKING:
     from .listener import Listener
@@ -33,7 +34,7 @@ class ResponseWriter:
     """Writes a subscriber's frames to its response, from the first to the end.
 
     Args:
-        abort: cuts off a write under way, as far as the server lets us.
+        connection: the request's.
         on_end: called when nothing more will be written.
 
     Attributes:
@@ -41,7 +42,7 @@ class ResponseWriter:
     """
 
     __slots__ = (
-        "_abort",
+        "_connection",
         "_context",
         "_is_finished",
         "_listener",
@@ -56,19 +57,21 @@ class ResponseWriter:
     )
 
     writes_at_once = True
+    # The server makes the chunks.
+    is_chunked = False
 
     def __init__(
         self,
         subscriber: Subscriber,
         listener: Listener,
         send: Send,
-        abort: Callable[[], None],
+        connection: Connection,
         on_end: Callable[[], None],
     ) -> None:
         self._subscriber = subscriber
         self._listener = listener
         self._send = send
-        self._abort = abort
+        self._connection = connection
         self._on_end = on_end
         self._is_finished = False
         self.error: BaseException | None = None
@@ -85,7 +88,6 @@ class ResponseWriter:
         """There is something to take, or something to cut off."""
         if self._subscriber.is_aborted:
             self._abort()
-            self._on_end()
         elif self._suspended is None and not self._is_finished:
             self._go_on()
 
@@ -95,12 +97,25 @@ class ResponseWriter:
             if frames and not self.write(b"".join(frames)):
                 return
             if closed is not None:
-                self._is_finished = True
-                if self._start(_LAST):
-                    self._on_end()
+                self._finish(closed)
                 return
             if not frames:
                 return
+
+    def _finish(self, closed: CloseReason) -> None:
+        self._is_finished = True
+        if closed.is_complete:
+            if self._start(_LAST):
+                self._on_end()
+        elif closed.is_abrupt:
+            self._abort()
+        elif not self._connection.close():
+            # The server notices that the endpoint returns without having sent the last chunk.
+            self._on_end()
+
+    def _abort(self) -> None:
+        self._connection.abort()
+        self._on_end()
 
     def write(self, data: bytes) -> bool:
         """Begins a write; False if it has to wait: then the task finishes it."""

@@ -19,6 +19,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from .chunks import chunk
 from .clock import ServerClock
 from .history import HistoryKey, HistoryPage, HistoryRequest
 from .outbox import Delivery, Failure, Outbox
@@ -44,6 +45,14 @@ class Commands(NamedTuple):
 
     subscribe: list[str]
     unsubscribe: list[str]
+
+
+# The name that unnamed events are given, and whether they come as chunks.
+_Form = tuple[str | None, bool]
+
+
+def _form_of(subscriber: Subscriber) -> _Form:
+    return subscriber.event_name, subscriber.writer.is_chunked
 
 
 class _Feed:
@@ -88,10 +97,10 @@ class _Feed:
         self.heard: Position | None = None
         # Those that are LIVE with a backlog of their own.
         self.live: dict[Subscriber, None] = {}
-        # Those that are LIVE and rest, by the name that they give to unnamed events.
-        self.resting: dict[str | None, dict[Subscriber, None]] = {}
+        # Those that are LIVE and rest, by what they get of the same publications.
+        self.resting: dict[_Form, dict[Subscriber, None]] = {}
         # The same as lists, until somebody comes or goes: each flush walks through them.
-        self.rested: list[tuple[str | None, list[Subscriber]]] | None = None
+        self.rested: list[tuple[_Form, list[Subscriber]]] | None = None
         # What those that rest get at the next flush, and when they got something last.
         self.batch: list[Publication] = []
         self.batch_bytes = 0
@@ -131,14 +140,15 @@ class _Feed:
         return batch
 
     def rest(self, subscriber: Subscriber) -> None:
-        self.resting.setdefault(subscriber.event_name, {})[subscriber] = None
+        self.resting.setdefault(_form_of(subscriber), {})[subscriber] = None
         self.rested = None
 
     def stir(self, subscriber: Subscriber) -> None:
-        group = self.resting[subscriber.event_name]
+        form = _form_of(subscriber)
+        group = self.resting[form]
         del group[subscriber]
         if not group:
-            del self.resting[subscriber.event_name]
+            del self.resting[form]
         self.rested = None
 
     def at_rest(self) -> list[Subscriber]:
@@ -956,13 +966,13 @@ class Hub:
             if not batch:
                 continue
             if feed.rested is None:
-                feed.rested = [(name, list(group)) for name, group in feed.resting.items()]
-            for name, subscribers in feed.rested:
+                feed.rested = [(form, list(group)) for form, group in feed.resting.items()]
+            for (name, is_chunked), subscribers in feed.rested:
                 if len(batch) == 1:
                     data = batch[0].named(name)
                 else:
                     data = b"".join([publication.named(name) for publication in batch])
-                deliveries.append((data, subscribers))
+                deliveries.append((chunk(data) if is_chunked else data, subscribers))
                 self._frames_written += len(batch) * len(subscribers)
         return deliveries
 

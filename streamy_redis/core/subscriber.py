@@ -58,6 +58,19 @@ class CloseReason(enum.StrEnum):
     FAILED = "failed"
 
     @property
+    def is_complete(self) -> bool:
+        """Whether the response ends as one that is complete: nothing else may look like it.
+
+        Clients that aren't an EventSource take what they have for all of it then.
+        """
+        return self is CloseReason.END
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it is broken off, by us."""
+        return not self.is_complete and self is not CloseReason.DISCONNECT
+
+    @property
     def is_abrupt(self) -> bool:
         """Whether what is unsent is dropped: the client doesn't read, or the writer has failed."""
         return self in (CloseReason.OVERFLOW, CloseReason.TIMEOUT, CloseReason.FAILED)
@@ -95,9 +108,11 @@ class Writer(Protocol):
 
     Attributes:
         writes_at_once: whether its subscriber may rest: then write() may be called.
+        is_chunked: whether what write() is given has to be a chunk, since nobody else makes it one.
     """
 
     writes_at_once: bool
+    is_chunked: bool
 
     def wake(self) -> None:
         """There is something to take, or something to cut off."""

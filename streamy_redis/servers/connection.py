@@ -45,13 +45,28 @@ class Connection:
 
         Nothing happens where it isn't found, or carries other requests as well (HTTP/2).
         """
+        self._cut(abruptly=True)
+
+    def close(self) -> bool:
+        """Breaks it off when what is unsent is written; receive() says so then. False as above.
+
+        For an endpoint to return, or to raise, is not enough: middlewares such as Starlette's
+        BaseHTTPMiddleware send the last chunk then, and other servers log an error.
+        """
+        return self._cut(abruptly=False)
+
+    def _cut(self, *, abruptly: bool) -> bool:
         if self._scope.get("http_version") not in ("1.0", "1.1"):
-            return
+            return False
         shown = self.behind_receive() or self._in_loop()
-        if shown is not None:
+        if shown is None:
+            server, client = self._scope.get("server"), self._scope.get("client")
+            return sockets.cut(server, client, abruptly=abruptly)
+        if abruptly:
             shown.transport.abort()
         else:
-            sockets.cut(self._scope.get("server"), self._scope.get("client"))
+            shown.transport.close()
+        return True
 
     def _in_loop(self) -> Shown | None:
         """For middlewares that receive in a task of their own."""

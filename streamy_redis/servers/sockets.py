@@ -7,20 +7,25 @@ anything being done to a socket that isn't ours; where there is no /proc, nothin
 from __future__ import annotations
 
 import contextlib
+import functools
 import ipaddress
 import os
 import re
 import socket
 import struct
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-__all__ = ["ListeningPort", "cut", "port_of", "same_address"]
+__all__ = ["ListeningPort", "cut", "port_of", "same_address", "shut_down"]
 
 _DESCRIPTORS = "/proc/self/fd"
 # What follows state (10 is LISTEN) up to the inode: proc_pid_net(5).
 _REST = rb" \S+ \S+ \S+ +\d+ +\d+ (\d+) "
+# Seconds for which one look at all connections is good enough: a stopping server cuts all of them,
+# and each look costs as much as there are.
+_GLANCE = 0.1
 # Off with what is unsent.
 _ABRUPTLY = struct.pack("ii", 1, 0)
 
@@ -51,20 +56,33 @@ class ListeningPort:
         return not reopened
 
 
-def cut(server: Address | None, client: Address | None) -> None:
-    """Breaks off the connection that this process has with a client, if it is found.
+def cut(server: Address | None, client: Address | None, *, abruptly: bool) -> bool:
+    """Breaks off the connection that this process has with a client; False if it isn't found.
 
     Args:
         server, client: host and port of either end; the server's host doesn't matter.
+        abruptly: what the kernel hasn't sent is dropped.
     """
     port = port_of(server)
-    links = _links_between(port, client) if port and client and port_of(client) else set()
-    for fd in _descriptors_of(links):
+    is_found = False
+    for fd in _descriptors_between(port, client) if port and client and port_of(client) else ():
         # A duplicate can't become another's meanwhile.
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as connection:
             if same_address(connection.getpeername(), client):
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABRUPTLY)
-                connection.shutdown(socket.SHUT_RDWR)
+                is_found = True
+                shut_down(connection, abruptly=abruptly)
+    return is_found
+
+
+def shut_down(connection: socket.socket, *, abruptly: bool) -> None:
+    """Ends a connection, whoever waits for it; its owner closes it.
+
+    Raises:
+        OSError: it is gone already.
+    """
+    if abruptly:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABRUPTLY)
+    connection.shutdown(socket.SHUT_RDWR)
 
 
 def port_of(address: Address | None) -> int | None:
@@ -99,21 +117,35 @@ def _listening(port: int) -> dict[int, str]:
     return _descriptors_of(links)
 
 
-def _links_between(port: int, client: Address) -> set[str]:
+def _descriptors_between(port: int, client: Address) -> list[int]:
     try:
         host = ipaddress.ip_address(str(client[0]).removeprefix("::ffff:"))
     except ValueError:
-        return set()
-    packed = [(f"tcp{'6' if host.version == 6 else ''}", host.packed)]
+        return []
+    names = [host.packed]
     if host.version == 4:
-        packed.append(("tcp6", ipaddress.ip_address(f"::ffff:{host}").packed))
-    links = set()
-    for family, name in packed:
-        ends = (port, _in_hexadecimal(name), int(client[1]))
-        pattern = re.compile(rb": [0-9A-F]+:%04X %b:%04X [0-9A-F]{2}" % ends + _REST)
-        inodes = (int(found[1]) for found in map(pattern.search, _table(family)) if found)
-        links |= {f"socket:[{inode}]" for inode in inodes}
-    return links
+        names.append(ipaddress.ip_address(f"::ffff:{host}").packed)
+    found = _connections_to(port, int(time.monotonic() / _GLANCE))
+    return [fd for name in names for fd in found.get((_in_hexadecimal(name), int(client[1])), ())]
+
+
+@functools.lru_cache(maxsize=1)
+def _connections_to(port: int, _glance: int) -> dict[tuple[bytes, int], list[int]]:
+    """The descriptors of connections to a port of ours, by their clients, as of one glance.
+
+    Who comes later is not in it; who has gone meanwhile has another peer by then.
+    """
+    pattern = re.compile(rb": [0-9A-F]+:%04X ([0-9A-F]+):([0-9A-F]{4}) [0-9A-F]{2}" % port + _REST)
+    lines = (line for family in ("tcp", "tcp6") for line in _table(family))
+    clients = {
+        f"socket:[{int(found[3])}]": (found[1], int(found[2], 16))
+        for found in map(pattern.search, lines)
+        if found
+    }
+    by_client: dict[tuple[bytes, int], list[int]] = {}
+    for fd, link in _descriptors_of(set(clients)).items():
+        by_client.setdefault(clients[link], []).append(fd)
+    return by_client
 
 
 def _in_hexadecimal(packed: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -54,6 +55,8 @@ def requests_in_loop() -> Iterator[Shown]:
 
 def _servers() -> Iterator[Server]:
     """No connection knows its server, and one in a thread has no signal; but a task runs it."""
+    if "uvicorn" not in sys.modules:
+        return
     for task in asyncio.all_tasks():
         yield from filter(is_server, _owners(task.get_coro()))
 

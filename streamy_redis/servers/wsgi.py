@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from collections.abc import Mapping
 from typing import Any
@@ -17,18 +18,24 @@ def port(environ: Mapping[str, Any]) -> int | None:
     return sockets.port_of(("", environ.get("SERVER_PORT")))
 
 
-def abort(environ: Mapping[str, Any]) -> None:
-    """Breaks the request's connection off, so that a write to a client that doesn't read ends.
+def abort(environ: Mapping[str, Any]) -> bool:
+    """Breaks the request's connection off, also while it is written to.
 
-    Nothing happens where neither the socket nor the client's port is known.
+    What was written before still goes to a client that reads. False where neither the socket nor
+    the client's port is known.
     """
-    connection = environ.get("gunicorn.socket")
+    connection = environ.get("gunicorn.socket", environ.get("werkzeug.socket"))
     if connection is None:
         client = environ.get("REMOTE_ADDR"), environ.get("REMOTE_PORT")
-        sockets.cut(("", environ.get("SERVER_PORT")), client)
-        return
-    with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
+        return sockets.cut(("", environ.get("SERVER_PORT")), client, abruptly=False)
+    # A duplicate: gevent raises an error of its own where another greenlet waits for the socket.
+    # What can't be duplicated any more is closed.
+    with (
+        contextlib.suppress(OSError),
+        socket.socket(fileno=os.dup(connection.fileno())) as duplicate,
+    ):
+        sockets.shut_down(duplicate, abruptly=False)
+    return True
 
 
 def connection_fields(environ: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -19,15 +19,16 @@ import struct
 import time
 from collections.abc import Callable, Iterable, Mapping
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..core.chunks import LAST_CHUNK, chunk
 from ..core.headers import sent_headers
-from ..core.subscriber import Subscriber
+from ..core.subscriber import CloseReason, Subscriber
 
 if TYPE_CHECKING:
     from .listener import Listener
 
-__all__ = ["SocketWriter", "Sockets", "TakenSocket", "obstacle", "response_head"]
+__all__ = ["ResponseHead", "SocketWriter", "Sockets", "TakenSocket", "obstacle", "response_head"]
 
 _log = logging.getLogger("streamy_redis.handover")
 
@@ -49,19 +50,34 @@ def obstacle(environ: Mapping[str, Any]) -> str | None:
     return None
 
 
-def response_head(status: str, headers: Iterable[tuple[str, str]]) -> bytes:
-    """What stands before the body of a response that ends with its connection (RFC 9112, 6.3).
+class ResponseHead(NamedTuple):
+    """What stands before the body of a response, the last one of its connection."""
+
+    data: bytes
+    # Whether the body is (RFC 9112, 7.1), so that a cut can be told from an end; otherwise it ends
+    # with the connection (6.3).
+    is_chunked: bool
+
+
+def response_head(
+    environ: Mapping[str, Any], status: str, headers: Iterable[tuple[str, str]]
+) -> ResponseHead:
+    """The head of a response to a request that may be taken over.
 
     Args:
+        environ: of the request.
         status: code and phrase.
-        headers: as WSGI has them; Date and Connection are added.
+        headers: as WSGI has them; those that are a server's to say are added.
 
     Raises:
         ValueError: one that HTTP can't carry.
     """
+    is_chunked = environ.get("SERVER_PROTOCOL") == "HTTP/1.1"
     fields = [*sent_headers(headers), ("Date", _date(int(time.time()))), ("Connection", "close")]
+    if is_chunked:
+        fields.append(("Transfer-Encoding", "chunked"))
     lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in fields), "", ""]
-    return "\r\n".join(lines).encode("latin-1")
+    return ResponseHead("\r\n".join(lines).encode("latin-1"), is_chunked)
 
 
 @functools.lru_cache(maxsize=1)
@@ -132,9 +148,11 @@ class SocketWriter:
         "_listener",
         "_on_end",
         "_sockets",
+        "_tail",
         "_unsent",
         "fd",
         "is_blocked",
+        "is_chunked",
         "subscriber",
     )
 
@@ -143,7 +161,7 @@ class SocketWriter:
     def __init__(
         self,
         fd: int,
-        head: bytes,
+        head: ResponseHead,
         subscriber: Subscriber,
         listener: Listener,
         sockets: Sockets,
@@ -153,8 +171,11 @@ class SocketWriter:
         self.fd = fd
         # The socket had no room for all of a write; the rest of it.
         self.is_blocked = False
+        self.is_chunked = head.is_chunked
         self._unsent = _NOTHING
-        self._head = head
+        # What stands before the body, and after one that is complete, until it is written.
+        self._head = head.data
+        self._tail = LAST_CHUNK if head.is_chunked else b""
         self.subscriber = subscriber
         self._listener = listener
         self._sockets = sockets
@@ -172,8 +193,7 @@ class SocketWriter:
     def _go_on(self) -> None:
         while True:
             frames, closed = self._listener.take(self.subscriber)
-            data = b"".join((self._head, *frames))
-            self._head = b""
+            data = self._framed(frames, closed)
             if data and not self.write(data):
                 return
             if closed is not None:
@@ -181,6 +201,17 @@ class SocketWriter:
                 return
             if not data:
                 return
+
+    def _framed(self, frames: list[bytes], closed: CloseReason | None) -> bytes:
+        """What is to be written for these, with what stands around the body where it is due."""
+        body = b"".join(frames)
+        if body and self.is_chunked:
+            body = chunk(body)
+        if self._head:
+            body, self._head = self._head + body, b""
+        if closed is not None and closed.is_complete:
+            body, self._tail = body + self._tail, b""
+        return body
 
     def write(self, data: bytes | memoryview) -> bool:
         """Writes what the socket takes; False if that isn't all: writable() will be called."""

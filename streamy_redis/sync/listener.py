@@ -41,7 +41,7 @@ from ..forks import do_in_each_fork
 from ..keys import Keys
 from ..servers.watch import ServerWatch
 from ..tally import Tally
-from .handover import Sockets, SocketWriter, TakenSocket
+from .handover import ResponseHead, Sockets, SocketWriter, TakenSocket
 from .history import HistoryReader
 from .wire import Wire, open_wire
 
@@ -136,7 +136,7 @@ class Listener:
         self,
         subscriber: Subscriber,
         taken: TakenSocket,
-        head: bytes,
+        head: ResponseHead,
         on_end: Callable[[], None],
     ) -> None:
         """From now on the subscriber's frames go to a socket that its worker gives up.

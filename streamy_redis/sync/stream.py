@@ -14,8 +14,8 @@ from ..core.event import ReceivedEvent, read_frame
 from ..core.publication import Position
 from ..core.replay import Replay
 from ..core.subscriber import CloseReason, Outgoing, Pacing, Subscriber
-from ..exceptions import RedisUnavailable
-from .handover import TakenSocket, obstacle, response_head
+from ..exceptions import RedisUnavailable, ResponseCut
+from .handover import ResponseHead, TakenSocket, obstacle, response_head
 from .listener import Listener
 
 __all__ = ["Handover", "Stream", "Subscription"]
@@ -25,6 +25,7 @@ class Stream:
     """An open subscriber and the thread that takes its frames, until it is handed over."""
 
     writes_at_once = False
+    is_chunked = False
 
     def __init__(
         self,
@@ -40,8 +41,9 @@ class Stream:
         self._listener = listener
         self._config = config
         self._ready = threading.Event()
-        # Cuts a write under way off, where the server lets us.
-        self.abort: Callable[[], None] | None = None
+        # Breaks the connection off, with a write under way, and says whether it could: the server
+        # has to show it.
+        self.abort: Callable[[], bool] | None = None
         # Why it was not handed over.
         self._obstacle = "something stands around the body of its response"
         self.subscriber = Subscriber(
@@ -125,7 +127,7 @@ class Stream:
         """
         reason = obstacle(environ) if self._config.handover else "handover is turned off"
         if reason is None:
-            head = response_head(status, headers)
+            head = response_head(environ, status, headers)
             try:
                 taken = self._listener.prepare_handover(environ["gunicorn.socket"])
                 return Handover(self._listener, self.subscriber, taken, head, on_end)
@@ -158,7 +160,18 @@ class Stream:
             if frames:
                 yield b"".join(frames)
             if closed is not None:
+                if closed.is_cut:
+                    self._break_off()
                 return
+
+    def _break_off(self) -> None:
+        """Keeps the server from ending the response as one that is complete.
+
+        Raises:
+            ResponseCut: its connection is hidden.
+        """
+        if self.abort is None or not self.abort():
+            raise ResponseCut
 
     def close(self) -> None:
         """The client has left, or has been told all. Repeating it is harmless."""
@@ -178,7 +191,7 @@ class Handover:
         listener: Listener,
         subscriber: Subscriber,
         socket: TakenSocket,
-        head: bytes,
+        head: ResponseHead,
         on_end: Callable[[], None],
     ) -> None:
         self._listener = listener

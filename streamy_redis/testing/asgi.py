@@ -173,6 +173,7 @@ class Request:
         elif message["type"] == "http.response.body":
             self._receiver.receive_body(message.get("body", b""))
             if not message.get("more_body", False):
+                self._receiver.complete()
                 self._ended.set()
 
 

@@ -44,6 +44,7 @@ class Response:
         body: of an answer that is no stream.
         is_open: whether ``stream-open`` has come.
         is_over: whether nothing more can come.
+        is_complete: whether it ended as one that is complete, rather than being cut.
         error: what the app raised.
     """
 
@@ -58,6 +59,7 @@ class Response:
         self.body = b""
         self.is_open = False
         self.is_over = False
+        self.is_complete = False
         self.error: BaseException | None = None
         self._request = request
         self._parser = EventStreamParser(last_event_id)
@@ -99,6 +101,10 @@ class Response:
                 self.is_open = True
             else:
                 self._events.append(event)
+
+    def complete(self) -> None:
+        """That was all of it."""
+        self.is_complete = True
 
     def finish(self, error: BaseException | None = None) -> None:
         """Nothing more comes. Only the first call counts."""
@@ -166,7 +172,7 @@ class Response:
             text = self.body[:_SHOWN].decode(errors="replace")
             return f"the answer is {self.status}, {kind or 'without a type'}: no stream. {text}"
         if self.is_over:
-            return "the response has ended"
+            return f"the response {'has ended' if self.is_complete else 'was cut'}"
         if self.is_open:
             return "the stream is open"
         if self._parser.has_begun_block:

@@ -137,6 +137,11 @@ class _Page:
         return self._response.is_over
 
     @property
+    def is_complete(self) -> bool:
+        """Whether it ended as one that is complete; at a stop, say, it is cut, and resumed."""
+        return self._response.is_complete
+
+    @property
     def last_event_id(self) -> str:
         """The cursor, which is the id of what came last, collected or not; "" if none had one."""
         return self._response.last_event_id
@@ -397,6 +402,10 @@ class _Inbox:
             self._response.receive_body(chunk)
             self._changed.notify_all()
 
+    def complete(self) -> None:
+        with self._changed:
+            self._response.complete()
+
     def finish(self, error: BaseException | None) -> None:
         with self._changed:
             self._response.finish(error)
@@ -430,6 +439,9 @@ class _AsyncInbox:
     def receive_body(self, chunk: bytes) -> None:
         self._response.receive_body(chunk)
         self._changed.set()
+
+    def complete(self) -> None:
+        self._response.complete()
 
     def finish(self, error: BaseException | None) -> None:
         self._response.finish(error)

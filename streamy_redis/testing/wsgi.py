@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from ..exceptions import ResponseCut
 from .connection import LEAVE_TIMEOUT, Receiver
 
 if TYPE_CHECKING:
@@ -102,6 +103,10 @@ class WsgiConnection:
                 if self._is_left:
                     break
                 self._receiver.receive_body(chunk)
+            self._receiver.complete()
+        except ResponseCut:
+            # As a server does: it breaks off the connection, and that is all.
+            pass
         except BaseException as exc:
             # The test's thread raises it.
             error = exc

@@ -25,6 +25,7 @@ class Client:
     """A response whose writes the test does."""
 
     writes_at_once: bool = True
+    is_chunked: bool = False
     is_blocked: bool = False
     written: list[bytes] = field(default_factory=list)
 
@@ -645,3 +646,18 @@ def test_what_is_written_to_nobody_has_no_time(process: Process):
     send_stamped(process, 0.5)
 
     assert process.hub.times_to_tell() == ()
+
+
+def test_a_batch_is_one_chunk_for_all_that_want_chunks(process: Process):
+    chunked, plain = process.rest(), process.rest()
+    # As at a handover, it doesn't rest meanwhile.
+    process.hub.block([chunked], process.now)
+    chunked.writer = Client(is_chunked=True)
+    process.take(chunked)
+    process.take(chunked)
+
+    process.send(2)
+    process.deliver()
+
+    (whole,) = client_of(plain).written
+    assert client_of(chunked).written == [b"%x\r\n%b\r\n" % (len(whole), whole)]

@@ -41,6 +41,7 @@ class Client:
 
     world: World
     writes_at_once: bool = False
+    is_chunked: bool = False
     # A write of its that is under way, and whether the response ends with it.
     is_writing: bool = False
     unread: bytes = b""

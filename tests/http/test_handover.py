@@ -269,6 +269,7 @@ def test_all_that_the_app_put_on_its_response_is_on_the_wire(told: Told, site: S
         "date",
         "set-cookie",
         "set-cookie",
+        "transfer-encoding",
         "x-accel-buffering",
         "x-after-request",
         "x-late",
@@ -568,7 +569,7 @@ def test_a_connection_is_kept_until_a_stream_takes_it(site: Site, room: str):
     assert answers == [b"pong", b"", b"", b"stream_id", b"pong"]
     assert (taken.status, taken.getheader("connection")) == (200, "close")
     assert taken.getheader("content-length") is None
-    assert taken.getheader("transfer-encoding") is None
+    assert taken.getheader("transfer-encoding") == "chunked"
     assert f"id: {last}\n".encode() in body
     # A sync worker keeps no connection.
     assert len(ports) == (6 if site.kind.name == "gunicorn-sync" else 1)
@@ -623,7 +624,7 @@ def test_max_lifetime_ends_streams_that_take_no_thread(new_site: NewSite, room: 
 
     for each in browsers:
         each.wait_for(len(sent))
-        assert set(each.ends) == {"clean"}
+        assert "clean" not in each.ends
         Delivery(sent, each.events).assert_exactly_once()
 
 
@@ -748,7 +749,7 @@ def test_a_stopped_worker_leaves_nothing_unread_behind(
     assert took < site.kind.stops_within, site.server.output[-2000:]
     for each in crowd.clients:
         assert b"data: last\n" in read_to_the_end(each), "and FIN, not RST"
-    assert first.wait_for(lambda b: b.ends, 2).ends[0] == "clean"
+    assert first.wait_for(lambda b: b.ends, 2).ends[0] != "clean"
     assert_calm(site)
 
 
@@ -769,7 +770,7 @@ def test_clients_lose_nothing_when_workers_are_replaced(new_site: NewSite, room:
 
     for each in browsers:
         each.wait_for(len(sent), 10)
-        assert each.ends[0] == "clean"
+        assert each.ends[0] != "clean"
         Delivery(sent, each.events).assert_exactly_once()
 
 
@@ -788,7 +789,7 @@ def test_a_sync_worker_that_has_served_its_requests_loses_nothing(new_site: NewS
 
     for each in browsers:
         each.wait_for(len(sent), 10)
-        assert each.ends[0] == "clean"
+        assert each.ends[0] != "clean"
         Delivery(sent, each.events).assert_exactly_once()
 
 

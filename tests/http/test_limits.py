@@ -44,7 +44,7 @@ def test_too_many_subscribers_are_503_with_a_random_retry_after(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_max_lifetime_ends_a_response_and_the_client_resumes(
+def test_max_lifetime_cuts_a_response_and_the_client_resumes(
     new_site: Callable[..., Site], room: str, kind: str
 ):
     site = new_site(kind, max_lifetime=1.0)
@@ -56,7 +56,7 @@ def test_max_lifetime_ends_a_response_and_the_client_resumes(
         Deadline(0.01).stays(lambda: True)
 
     browser.wait_for(len(sent))
-    assert browser.ends[:2] == ["clean", "clean"]
+    assert "clean" not in browser.ends[:2]
     Delivery(sent, browser.events).assert_exactly_once()
 
 

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.alone
         ("gunicorn-uvicorn", 2, UVICORN_S_WORKER),
     ],
 )
-def test_a_stopped_server_is_gone_in_time_and_its_responses_end_cleanly(
+def test_a_stopped_server_is_gone_in_time_and_its_responses_are_cut(
     new_site: Callable[..., Site], room: str, kind: str, workers: int, arguments: tuple[str, ...]
 ):
     site = new_site(kind, workers=workers, arguments=arguments)
@@ -42,8 +42,8 @@ def test_a_stopped_server_is_gone_in_time_and_its_responses_end_cleanly(
 
     for browser in browsers:
         browser.wait_for(lambda b: b.ends, 5, "the response has ended")
-    if site.kind.ends_cleanly:
-        assert [browser.ends[0] for browser in browsers] == ["clean"] * 6
+    assert "clean" not in [browser.ends[0] for browser in browsers]
+    if site.kind.is_told_to_stop:
         assert max(browser.ended_at[0] for browser in browsers) - start < 1
     assert took < site.kind.stops_within, site.server.output[-2000:]
 

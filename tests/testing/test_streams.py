@@ -61,6 +61,7 @@ def test_after_the_end_it_is_told_to_stop(site: Site, room: str):
         events = stream.collect_to_end()
         assert [(e.name, e.data) for e in events] == [("message", "last"), ("stream-end", "bye")]
         Deadline(5).until(lambda: stream.is_over, "the response ends")
+        assert stream.is_complete
 
         stream.reconnect()
         assert (stream.status, stream.is_over, stream.text) == (204, True, "")

@@ -95,7 +95,7 @@ def test_only_the_one_client_s_connection_is_cut(listening: socket.socket):
 
     # As granian has it: a name, and the port as text.
     host, port = clients[1].getsockname()[:2]
-    sockets.cut((here[0], str(here[1])), (host, str(port)))
+    assert sockets.cut((here[0], str(here[1])), (host, str(port)), abruptly=True)
 
     with pytest.raises(ConnectionError):
         accepted[1].sendall(b"x")
@@ -108,7 +108,7 @@ def test_only_the_one_client_s_connection_is_cut(listening: socket.socket):
 
 @pytest.mark.parametrize("client", [None, (), ("testclient", 50000), ("127.0.0.1", None), "/unix"])
 def test_nothing_is_cut_for_what_is_no_address(client: object):
-    sockets.cut(("127.0.0.1", 80), client)  # type: ignore[arg-type]
+    assert not sockets.cut(("127.0.0.1", 80), client, abruptly=True)  # type: ignore[arg-type]
 
 
 def test_a_client_of_ipv4_is_found_on_a_socket_of_ipv6():
@@ -122,7 +122,7 @@ def test_a_client_of_ipv4_is_found_on_a_socket_of_ipv6():
         accepted, peer = server.accept()
         assert peer[0] == "::ffff:127.0.0.1"
 
-        sockets.cut(("127.0.0.1", _port(server)), client.getsockname())
+        assert sockets.cut(("127.0.0.1", _port(server)), client.getsockname(), abruptly=True)
 
         with pytest.raises(ConnectionError):
             accepted.sendall(b"x")

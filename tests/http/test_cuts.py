@@ -1,0 +1,87 @@
+"""Only the end of a stream ends a response as one that is complete; all else breaks it off.
+
+EventSource comes back either way. Other clients take a response that ends with its last chunk for
+all there is, so that chunk must not come before the end, on any server, for whatever reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.browser import EventSource
+from tests.http.conftest import WITHOUT_HANDOVER
+from tests.sites import Site
+from tests.web_servers import KINDS
+
+pytestmark = pytest.mark.alone
+
+WITH_A_THREAD = [f"gunicorn-{worker}{WITHOUT_HANDOVER}" for worker in ("sync", "gthread", "gevent")]
+ALL = [*KINDS, *WITH_A_THREAD]
+# Nobody comes back before the test has looked, and nothing else ends a response.
+PATIENT = {"retry_interval": (20, 20), "write_timeout": 60.0}
+
+
+@pytest.fixture(params=ALL)
+def new_one(request: pytest.FixtureRequest, new_site: Callable[..., Site]) -> Callable[..., Site]:
+    """Each kind of server, with and without handover."""
+    kind = request.param.removesuffix(WITHOUT_HANDOVER)
+
+    def new(**config: object) -> Site:
+        return new_site(kind, handover=kind == request.param, **{**PATIENT, **config})
+
+    return new
+
+
+def end_of(browser: EventSource) -> str:
+    """How its first response ended."""
+    return browser.wait_for(lambda b: b.ends, 8, "the response has ended").ends[0]
+
+
+def assert_is_cut(browser: EventSource) -> None:
+    assert end_of(browser).startswith(("incomplete", "lost"))
+
+
+def assert_is_quiet(site: Site) -> None:
+    """No client costs a traceback or an error in the server's log."""
+    output = site.server.output
+    assert "Traceback" not in output, output[-3000:]
+    assert "ERROR" not in output, output[-3000:]
+
+
+def test_the_end_is_complete_and_a_stopped_server_cuts(new_one: Callable[..., Site], room: str):
+    site = new_one()
+    ended = site.browser(f"{room} ended").wait_open()
+    site.streams.end_stream(f"{room} ended")
+    assert end_of(ended) == "clean"
+    assert ended.events[-1].type == "stream-end"
+
+    running = site.browser(room).wait_open()
+    site.streams.send_event(room, "last")
+    running.wait_for(1)
+    site.server.terminate(within=site.kind.stops_within + 5)
+
+    assert_is_cut(running)
+    assert_is_quiet(site)
+
+
+def test_the_end_of_its_age_cuts(new_one: Callable[..., Site], room: str):
+    site = new_one(max_lifetime=1.0)
+
+    assert_is_cut(site.browser(room).wait_open())
+
+    assert_is_quiet(site)
+
+
+def test_a_client_that_is_too_slow_is_cut(new_one: Callable[..., Site], room: str):
+    site = new_one(max_backlog_bytes=200_000)
+    slow = site.browser(room, receive_buffer=4096).wait_open()
+    slow.pause()
+
+    for _ in range(15):
+        site.streams.send_event(room, "x" * 1_000_000)
+    slow.go_on()
+
+    assert_is_cut(slow)
+    assert_is_quiet(site)
