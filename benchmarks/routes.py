@@ -104,6 +104,7 @@ class _Streamy:
                 history_length=self._config.history_length,
                 ttl=self._config.history_ttl,
                 may_repeat=False,
+                witness=None,
             )
             keys = [self._keys.log(name)]
             pipeline.execute_command(*PUBLISH.by_sha(keys, arguments))

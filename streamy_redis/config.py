@@ -27,6 +27,7 @@ __all__ = [
     "KEPT_PAGE_EVENTS",
     "LINGER_INTERVAL",
     "LOOK_INTERVAL",
+    "MOST_WITNESSES",
     "OPEN_TIMEOUT",
     "PAGE_BYTES",
     "PAGE_EVENTS",
@@ -83,6 +84,9 @@ RETRY_BACKOFF = (0.05, 0.4)
 WRITER_INTERVAL = 0.03
 # Seconds after which a writer tries again by itself what could not be sent.
 WRITER_RETRY_INTERVAL = 0.5
+# Streams of which a sender remembers what was acknowledged last, so that it notices a server that
+# took over without it: some 250 bytes each.
+MOST_WITNESSES = 10_000
 # Connections that senders of one manager share. With the log reader's one this makes four.
 SEND_CONNECTIONS = 3
 # What goes to Redis in one round trip, of what waits for a connection: 100 sends keep it busy for

@@ -12,10 +12,12 @@ from typing import Any
 import anyio
 import redis
 
-from ..config import PAGE_BYTES, StreamConfig
+from ..config import MOST_WITNESSES, PAGE_BYTES, StreamConfig
 from ..connections import Interrupted, is_passing, refusal, without_arguments
 from ..core.attempts import Attempts
 from ..core.history import HistoryRequest, StreamInfo
+from ..core.publication import Position
+from ..core.witness import Witnesses
 from ..exceptions import RedisUnavailable, StreamEnded
 from ..keys import Keys
 from ..scripts import (
@@ -24,6 +26,7 @@ from ..scripts import (
     Command,
     Nonce,
     Script,
+    acknowledged,
     event_ids,
     nonces_of,
     publish_arguments,
@@ -44,6 +47,7 @@ class Publisher:
         self._pipelines = pipelines
         self._config = config
         self._keys = Keys(config.prefix)
+        self._witnesses = Witnesses(MOST_WITNESSES)
 
     async def send(
         self,
@@ -86,6 +90,7 @@ class Publisher:
             f"delete {stream_id!r}",
             key,
         )
+        self._witnesses.forget(stream_id)
         return bool(removed)
 
     async def info(self, stream_id: str) -> StreamInfo:
@@ -120,13 +125,20 @@ class Publisher:
                 history_length=config.history_length,
                 ttl=config.ended_ttl if is_end else config.history_ttl,
                 may_repeat=is_repeat or attempts.is_retry,
+                witness=self._witnesses.of(stream_id),
             )
             return await self._evaluate(PUBLISH, [log], arguments, attempts)
 
         action = f"{'end' if is_end else 'send to'} {stream_id!r}"
         key = None if is_end else nonces[-1].text.partition("\0")[0]
         status, position = await self._run(evaluate, action, log, idempotency_key=key)
+        if status != b"ended":
+            self._acknowledge(stream_id, acknowledged(position.decode(), nonces))
         return status.decode(), position.decode()
+
+    def _acknowledge(self, stream_id: str, position: Position | None) -> None:
+        if position is not None:
+            self._witnesses.acknowledge(stream_id, position)
 
     async def _evaluate(
         self, script: Script, keys: Sequence[str], arguments: Command, attempts: Attempts

@@ -52,8 +52,9 @@ def find_gap(cursor: Position, page: HistoryPage, *, cursor_ttl: float) -> Gap |
 
 
 def _gap_without_entries(cursor: Position, page: HistoryPage, cursor_ttl: float) -> Gap | None:
-    if page.generated == (cursor.epoch, cursor.seq):
-        # The cursor's own entry, the last there ever was, was trimmed or deleted.
+    if cursor[:2] in (page.generated, page.top[:2]):
+        # The cursor's own entry, the last there ever was, was trimmed or deleted; or it stands
+        # where the log has been given up.
         return None
     if not page.top.is_start:
         return Gap.AHEAD

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from .publication import NO_TAG, Position, named_frame
+from .publication import LEAST_EPOCH, NO_TAG, Position, named_frame
 
 __all__ = ["HistoryKey", "HistoryPage", "HistoryRequest", "HistoryRun", "StreamInfo"]
 
@@ -89,11 +89,22 @@ class HistoryPage:
         """What the next publication follows.
 
         That is the newest entry, or the start of another life: XADD can't go on from a log that
-        was trimmed to nothing, or whose newest entry was deleted.
+        was trimmed to nothing, or whose newest entry was deleted, and what follows a log that a
+        reader has given up (seq 0) is in a life of its own.
         """
-        if self.newest is not None and self.generated == self.newest[:2]:
+        if self.generated is None:
+            return Position.start(self.clock)
+        if self.newest is not None and not self.is_cut_off:
             return self.newest
-        return Position.start(max(self.clock, self.generated[0] + 1 if self.generated else 0))
+        epoch, seq = self.generated
+        if seq == 0 and epoch >= LEAST_EPOCH:
+            return Position.after_loss(epoch)
+        return Position.start(max(self.clock, epoch + 1))
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether there was something newer than the newest entry."""
+        return self.generated != (self.newest[:2] if self.newest else None)
 
     def as_of(self, summary: HistoryPage) -> HistoryPage | None:
         """This page at the moment of a summary; None if the log has changed in between.
@@ -125,12 +136,15 @@ class HistoryKey(NamedTuple):
 class HistoryRequest:
     """A page of the log to be read, for everybody who waits for the same one.
 
-    Args:
-        limit: how many events at the most; 0 asks for the summary only.
+    Attributes:
+        recipients: those who wait for it.
+        witness: what this process knows the log to hold; one that doesn't is given up for a new
+            life of the stream before it is read.
     """
 
     key: HistoryKey
     recipients: list[object] = field(default_factory=list)
+    witness: Position | None = None
 
     @property
     def is_for_summary(self) -> bool:

@@ -23,7 +23,7 @@ from .chunks import chunk
 from .clock import ServerClock
 from .history import HistoryKey, HistoryPage, HistoryRequest
 from .outbox import Delivery, Failure, Outbox
-from .publication import Position, Publication
+from .publication import NO_TAG, Position, Publication
 from .stats import StreamStats
 from .subscriber import EXPIRY_SLACK, CloseReason, Outgoing, State, Subscriber
 
@@ -80,6 +80,7 @@ class _Feed:
         "rested",
         "resting",
         "stream_id",
+        "witness",
     )
 
     def __init__(self, stream_id: str, now: float, *, check_after: float) -> None:
@@ -95,6 +96,8 @@ class _Feed:
         self.has_ended = False
         # The newest position that was heard on the channel, as opposed to read from the log.
         self.heard: Position | None = None
+        # The newest that is known to have been in the log, whatever the log says now.
+        self.witness: Position | None = None
         # Those that are LIVE with a backlog of their own.
         self.live: dict[Subscriber, None] = {}
         # Those that are LIVE and rest, by what they get of the same publications.
@@ -118,6 +121,12 @@ class _Feed:
         self.expires_at: float | None = None
         self.is_checking = False
         self.idle_since = now
+
+    def know(self, position: Position) -> None:
+        """The log held this: nobody may take its place."""
+        has_entry = position.tag != NO_TAG
+        if has_entry and (self.witness is None or position > self.witness):
+            self.witness = position
 
     @property
     def is_empty(self) -> bool:
@@ -462,6 +471,8 @@ class Hub:
         for feed in self._feeds.values():
             feed.is_subscribed = False
             self._unsettle(feed)
+            for subscriber in feed.replaying:
+                subscriber.connection_lost()
 
     def _ask_to_subscribe(self, feed: _Feed, now: float) -> None:
         self._subscribe[feed.stream_id] = None
@@ -487,10 +498,12 @@ class Hub:
         if current is not None:
             if position.epoch != current.epoch:
                 current = self._across_lives(feed, current, position, now)
-            if not position.follows(current):
-                if self._was_read(feed, position, current):
-                    feed.heard = position
-                    return
+            if position.follows(current):
+                feed.witness = position
+            elif self._was_read(feed, position, current):
+                feed.heard = position
+                return
+            else:
                 self._unsettle(feed)
         if feed.replaying:
             feed.remember(publication, most=self._max_recent, most_bytes=self._max_recent_bytes)
@@ -731,6 +744,7 @@ class Hub:
         """Puts the feed where the log stands; who was live elsewhere reads on from there."""
         movers = self._leave_live(feed)
         feed.position = position
+        feed.know(position)
         feed.has_ended = False
         feed.heard = None
         feed.forget_recent()
@@ -764,6 +778,7 @@ class Hub:
         if feed.position is None:
             return False
         if page.top == feed.position:
+            feed.know(feed.position)
             feed.expires_at = asked_at + page.ttl if page.ttl is not None else None
         elif page.top.is_start and self._is_forgotten(feed, feed.position, page, now):
             feed.position = page.top
@@ -909,6 +924,9 @@ class Hub:
         """The pages to be read, each once for all that need it."""
         requests = list(self._requests.values())
         self._requests = {}
+        for request in requests:
+            feed = self._feeds.get(request.key.stream_id)
+            request.witness = feed.witness if feed is not None else None
         return requests
 
     @property

@@ -11,7 +11,10 @@ from typing import NamedTuple
 
 from .event import END
 
-__all__ = ["NO_TAG", "Position", "Publication", "named_frame"]
+__all__ = ["LEAST_EPOCH", "NO_TAG", "Position", "Publication", "named_frame"]
+
+# The least microsecond clock of 16 digits. A smaller epoch is none of ours: XADD * makes those.
+LEAST_EPOCH = 10**15
 
 # The tag of a position that has nothing to compare: no entry of ours stands there.
 NO_TAG = "0"
@@ -55,6 +58,11 @@ class Position(NamedTuple):
     def start(cls, epoch: int) -> Position:
         """Just before the first event of a life that begins at epoch or later."""
         return cls(epoch, 0, NO_TAG)
+
+    @classmethod
+    def after_loss(cls, epoch: int) -> Position:
+        """Just before the first event of a life that begins because a failover lost something."""
+        return cls(epoch, 1, NO_TAG)
 
     @property
     def is_start(self) -> bool:

@@ -145,8 +145,10 @@ class Subscriber:
         "_closed",
         "_live_bytes",
         "_pacing",
+        "_reads_from_before",
         "_reset",
         "_stopped_at",
+        "_told",
         "_written_at",
         "confirmed_at",
         "event_name",
@@ -217,6 +219,11 @@ class Subscriber:
         self._reset: tuple[Gap, Position] | None = None
         # How many it was told.
         self.resets = 0
+        # The cursor that had the last one. Where the log goes on past the life of that is the same
+        # gap, as long as nothing that was sent since can have been missed.
+        self._told: Position | None = None
+        # The page under way was asked for before the connection was lost.
+        self._reads_from_before = False
         self._closed: CloseReason | None = None
         # Who serves it, where that can be seen; and since when that server stops.
         self.server: object = None
@@ -287,6 +294,9 @@ class Subscriber:
         self.is_caught_up = page.is_complete
         if page.is_complete:
             self._arrive(page, asked_at)
+        if self._reads_from_before:
+            self._reads_from_before = False
+            self._told = None
 
     def _begin(self, page: HistoryPage) -> None:
         """Takes the page's start as the position, which is a newcomer's or follows a gap."""
@@ -297,6 +307,7 @@ class Subscriber:
         if self._reset is not None:
             gap, requested = self._reset
             self._reset = None
+            self._told = requested
             self._queue_reset(gap, requested, start, page.runs)
         self.position = start
 
@@ -337,7 +348,8 @@ class Subscriber:
         is_broken = False
         requested = position = self.position
         for run in runs:
-            is_broken = is_broken or not run.first.follows(position)
+            if not run.first.follows(position) and not self._was_told(position, run.first):
+                is_broken = True
             position = run.last
             if not run.frames:
                 continue
@@ -359,12 +371,20 @@ class Subscriber:
         """Stands where the log stands, which is the cursor's own place if nothing is newer."""
         assert self.position is not None
         top = page.top
-        if top.is_start and page.generated is not None and page.generated > self.position[:2]:
-            # The newest of all was deleted before it could be shown.
+        is_behind = page.generated is not None and page.generated > self.position[:2]
+        if page.is_cut_off and is_behind and not self._was_told(self.position, top):
+            # The newest of all was deleted, or lost, before it could be shown.
             self._queue_reset(Gap.TRIMMED, self.position, top, [])
         self.position = top
         self.confirmed_at = asked_at
         self.expires_at = None if page.ttl is None or top.is_start else asked_at + page.ttl
+
+    def _was_told(self, end: Position, following: Position) -> bool:
+        """Whether the gap between the two is what it was told of, or lies before that."""
+        told = self._told
+        if told is None:
+            return False
+        return end < told or end.epoch == told.epoch < following.epoch
 
     def _queue_reset(
         self, gap: Gap, requested: Position, start: Position, following: list[HistoryRun]
@@ -395,10 +415,16 @@ class Subscriber:
         assert self.state is State.LIVE
         self.state = State.REPLAYING
         self.is_caught_up = False
-        if position is not None:
+        if position is not None and position != self.position:
             self.position = position
+            self._told = None
         self.confirmed_at = confirmed_at
         self.expires_at = expires_at
+
+    def connection_lost(self) -> None:
+        """Something may be sent unheard from now on, and its loss would be another gap."""
+        self._told = None
+        self._reads_from_before = self.is_reading
 
     def receive(self, publication: Publication) -> bool:
         """Queues a live publication; False if the backlog's bounds don't let it."""

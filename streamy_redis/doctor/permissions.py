@@ -116,6 +116,7 @@ def _probes(log: str, channel: str) -> list[_Probe]:
         _Probe("+time", read, ("TIME",)),
         # NOMKSTREAM: there is no such key, so there will be none.
         _Probe("+xadd", send, ("XADD", log, "NOMKSTREAM", "*", "frame", "")),
+        _Probe("+xdel", "giving up what a failover cut short", ("XDEL", log, "1-1")),
         _Probe("+pexpire", send, ("PEXPIRE", log, 1000)),
         _Probe("+unlink", "delete_stream", ("UNLINK", log)),
         _Probe("+publish", send, ("PUBLISH", channel, "")),

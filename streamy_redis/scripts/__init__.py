@@ -17,6 +17,7 @@ __all__ = [
     "Command",
     "Nonce",
     "Script",
+    "acknowledged",
     "event_ids",
     "nonces_of",
     "publish_arguments",
@@ -71,6 +72,7 @@ def publish_arguments(
     history_length: int,
     ttl: float,
     may_repeat: bool,
+    witness: Position | None,
 ) -> Command:
     """ARGV of publish.lua."""
     arguments: list[str | bytes | int] = [
@@ -78,6 +80,7 @@ def publish_arguments(
         history_length,
         round(ttl * 1000),
         int(may_repeat),
+        _witness(witness),
     ]
     for block, nonce in zip(blocks, nonces, strict=True):
         arguments += (block, nonce.text, nonce.tag)
@@ -95,6 +98,11 @@ def tag_of(nonce: str) -> str:
     return hashlib.blake2s(nonce.encode(), digest_size=4).hexdigest()
 
 
+def acknowledged(position: str, nonces: Sequence[Nonce]) -> Position | None:
+    """The position of the last of some publications; None on a stream without history."""
+    return Position(*_numbers(position.encode()), nonces[-1].tag) if position else None
+
+
 def event_ids(last_position: str, nonces: Sequence[Nonce]) -> list[str]:
     """The ids of contiguous publications, by the position of the last."""
     if not last_position:
@@ -107,7 +115,17 @@ def event_ids(last_position: str, nonces: Sequence[Nonce]) -> list[str]:
 def read_arguments(request: HistoryRequest, *, most_bytes: int) -> Command:
     """ARGV of read.lua."""
     key = request.key
-    return (key.start, key.cursor or key.newest, key.limit, most_bytes)
+    return (
+        key.start,
+        key.cursor or key.newest,
+        key.limit,
+        most_bytes,
+        _witness(request.witness),
+    )
+
+
+def _witness(position: Position | None) -> str:
+    return "" if position is None else str(position)
 
 
 def read_page(reply: Sequence[Any]) -> HistoryPage:

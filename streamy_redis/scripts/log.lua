@@ -5,8 +5,14 @@
 -- own id, as Publication.parse has it. Anything else is foreign: it keeps its place and is skipped.
 
 local PAGE = 100
+-- The least microsecond clock of 16 digits. A smaller epoch is none of ours: XADD * makes those.
+local LEAST_EPOCH = 1000000000000000
 -- Bytes of the longest id line, the line end before it and the blank line behind it.
 local LONGEST_TAIL = 49
+-- The seq that stays empty in a life that begins because a failover lost something, so that there is
+-- a hole for those who stand before it: whole lives may be lost, and who has seen nothing of them has
+-- nothing else to compare.
+local LOST = 1
 -- What a frame begins with, by its first six bytes.
 local FIRST_LINES = {['data: '] = true, ['event:'] = true, ['retry:'] = true}
 
@@ -93,4 +99,52 @@ end
 local function clock()
   local now = redis.call('TIME')
   return tonumber(now[1]) * 1000000 + tonumber(now[2])
+end
+
+-- The epoch and the seq of an entry id, as numbers.
+local function numbers(id)
+  local epoch, seq = string.match(id, '^(%d+)%-(%d+)$')
+  return tonumber(epoch), tonumber(seq)
+end
+
+-- Whether a reader has given the log up for another life: no publication ever had the seq 0.
+local function is_given_up(state)
+  if not state.generated then
+    return false
+  end
+  local epoch, seq = numbers(state.generated)
+  return seq == 0 and epoch >= LEAST_EPOCH
+end
+
+-- The epoch at which another life of the stream can begin, later than all that is known of it.
+local function next_epoch(state, witness)
+  local generated = state.generated and numbers(state.generated) or 0
+  local known = tonumber(string.match(witness, '^%d+')) or 0
+  return math.max(clock(), generated + 1, known + 1)
+end
+
+-- Whether the log doesn't hold a publication that a server acknowledged, and can't have been
+-- trimmed of it: this server took over and never got it. Costs one XRANGE at the most.
+local function has_lost(log, state, newest, witness)
+  local id, tag = string.match(witness, '^(%d+%-%d+)%-(%x+)$')
+  if not id or not state.generated then
+    return false
+  end
+  local epoch, seq = numbers(id)
+  local last_epoch, last_seq = numbers(state.generated)
+  if epoch ~= last_epoch or seq > last_seq then
+    -- Newer than all that was ever there; an older life was given up by somebody who knew.
+    return epoch > last_epoch and last_epoch >= LEAST_EPOCH or epoch == last_epoch
+  end
+  if newest and newest.id == id then
+    return newest.tag ~= tag
+  end
+  -- Where it was trimmed, the entry right behind it remembers its tag.
+  local entry = redis.call('XRANGE', log, id, '+', 'COUNT', 1)[1]
+  local found = entry and publication(entry)
+  if entry and entry[1] == id then
+    return not found or found.tag ~= tag
+  end
+  return found ~= nil and found.seq == seq + 1 and tonumber(found.epoch) == epoch
+      and found.previous ~= tag
 end

@@ -6,7 +6,9 @@
 -- ARGV[2]  history_length: entries to keep; 0 publishes events without storing them
 -- ARGV[3]  milliseconds that the log lives from now on
 -- ARGV[4]  1 to look for a repeat among the newest history_length entries first, else 0
--- ARGV[5…] for each publication: its block, its nonce, its tag
+-- ARGV[5]  the witness: what the sender knows the log to hold, <epoch>-<seq>-<tag>, or ''. A log that
+--          doesn't gets a new life.
+-- ARGV[6…] for each publication: its block, its nonce, its tag
 --
 -- A message is the frame. One in sixteen, by chance, has a comment behind it that says when it was
 -- sent, in microseconds of the server's clock, for those who measure how long events take.
@@ -20,9 +22,9 @@ local log = KEYS[1]
 local channel = string.sub(log, 1, -#':log' - 1)
 local kind = ARGV[1]
 local history_length = tonumber(ARGV[2])
+local witness = ARGV[5]
 local last_nonce = ARGV[#ARGV - 1]
--- The least microsecond clock of 16 digits. A smaller epoch is none of ours: XADD * makes those.
-local LEAST_EPOCH = 1000000000000000
+local FIRST = 6
 
 local function message(frame, tag)
   if string.sub(tag, -1) == '0' then
@@ -49,32 +51,32 @@ if newest and newest.kind == 'end' then
 end
 
 if kind == 'event' and history_length == 0 then
-  for i = 5, #ARGV, 3 do
+  for i = FIRST, #ARGV, 3 do
     redis.call('PUBLISH', channel, message(ARGV[i] .. ':\n\n', ARGV[i + 2]))
   end
   return {'published', ''}
 end
 
--- The next position. A new life begins where XADD can't go on from the newest entry.
+-- The next position. A new life begins where XADD can't go on from the newest entry, and where what
+-- it would go on from isn't what the sender knows.
 local epoch, seq, previous = nil, 0, '0'
-local last_epoch = 0
-if state.generated then
-  local generated_epoch, generated_seq = string.match(state.generated, '^(%d+)%-(%d+)$')
-  last_epoch = tonumber(generated_epoch)
-  if state.newest and state.newest[1] == state.generated and last_epoch >= LEAST_EPOCH then
-    epoch, seq = last_epoch, tonumber(generated_seq)
-    if newest and newest.id == state.generated then
-      previous = newest.tag
-    end
+local is_lost = has_lost(log, state, newest, witness)
+if is_given_up(state) and not is_lost then
+  epoch, seq = numbers(state.generated)
+  seq = LOST
+elseif state.newest and state.newest[1] == state.generated and not is_lost then
+  epoch, seq = numbers(state.generated)
+  if newest and newest.id == state.generated then
+    previous = newest.tag
   end
 end
-if not epoch then
-  epoch = math.max(clock(), last_epoch + 1)
+if not epoch or epoch < LEAST_EPOCH then
+  epoch, seq = next_epoch(state, witness), is_lost and LOST or 0
 end
 
 local messages = {}
 local position
-for i = 5, #ARGV, 3 do
+for i = FIRST, #ARGV, 3 do
   local block, nonce, tag = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   seq = seq + 1
   -- tostring() would round a number of 16 digits.

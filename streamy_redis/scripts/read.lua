@@ -5,12 +5,14 @@
 -- ARGV[2]  after: the cursor <epoch>-<seq>; newest: n; all: nothing
 -- ARGV[3]  entries that the page holds at the most; 0 for the summary only
 -- ARGV[4]  bytes of frames after which the page ends; one entry always fits
+-- ARGV[5]  the witness: what the reader knows the log to hold, <epoch>-<seq>-<tag>, or ''. A log that
+--          doesn't is given up for a new life, which the next publication begins.
 --
 -- Reply:
 --   1  the server's clock in microseconds
 --   2  milliseconds until the log expires; -1 if it doesn't, -2 if there is none
 --   3  length of the log
---   4  the last id ever generated, or ''
+--   4  the last id ever generated, or ''; with the seq 0 a reader has given up what was before
 --   5  the newest entry: {id, tag}, tag 0 if it is foreign; {} if the log holds nothing of ours
 --   6  1 if the newest publication is the end, else 0
 --   7  the oldest entry: {id, tag}, or {}
@@ -25,6 +27,13 @@ local start, limit, most_bytes = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4])
 local state = describe(log)
 local newest = newest_publication(log, state)
 local ended = newest ~= nil and newest.kind == 'end'
+
+if not ended and has_lost(log, state, newest, ARGV[5]) then
+  -- Given up: what comes next belongs to the life that begins here, as XINFO STREAM says from now on.
+  state.generated = string.format('%.0f-0', next_epoch(state, ARGV[5]))
+  redis.call('XADD', log, state.generated, 'given', 'up')
+  redis.call('XDEL', log, state.generated)
+end
 
 local function summary(entry)
   if not entry or not newest then

@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import random
 import secrets
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis
 
-from ..config import PAGE_BYTES, StreamConfig
+from ..config import MOST_WITNESSES, PAGE_BYTES, StreamConfig
 from ..connections import Interrupted, is_passing, refusal, without_arguments
 from ..core.attempts import Attempts
 from ..core.history import HistoryRequest, StreamInfo
+from ..core.publication import Position
+from ..core.witness import Witnesses
 from ..exceptions import RedisUnavailable, StreamEnded
 from ..keys import Keys
 from ..scripts import (
@@ -23,6 +26,7 @@ from ..scripts import (
     Command,
     Nonce,
     Script,
+    acknowledged,
     event_ids,
     nonces_of,
     publish_arguments,
@@ -43,6 +47,8 @@ class Publisher:
         self._pipelines = pipelines
         self._config = config
         self._keys = Keys(config.prefix)
+        self._witnesses = Witnesses(MOST_WITNESSES)
+        self._witnesses_lock = threading.Lock()
 
     def send(
         self,
@@ -85,6 +91,8 @@ class Publisher:
             f"delete {stream_id!r}",
             key,
         )
+        with self._witnesses_lock:
+            self._witnesses.forget(stream_id)
         return bool(removed)
 
     def info(self, stream_id: str) -> StreamInfo:
@@ -119,13 +127,21 @@ class Publisher:
                 history_length=config.history_length,
                 ttl=config.ended_ttl if is_end else config.history_ttl,
                 may_repeat=is_repeat or attempts.is_retry,
+                witness=self._witnesses.of(stream_id),
             )
             return self._evaluate(PUBLISH, [log], arguments, attempts)
 
         action = f"{'end' if is_end else 'send to'} {stream_id!r}"
         key = None if is_end else nonces[-1].text.partition("\0")[0]
         status, position = self._run(evaluate, action, log, idempotency_key=key)
+        if status != b"ended":
+            self._acknowledge(stream_id, acknowledged(position.decode(), nonces))
         return status.decode(), position.decode()
+
+    def _acknowledge(self, stream_id: str, position: Position | None) -> None:
+        if position is not None:
+            with self._witnesses_lock:
+                self._witnesses.acknowledge(stream_id, position)
 
     def _evaluate(
         self, script: Script, keys: Sequence[str], arguments: Command, attempts: Attempts

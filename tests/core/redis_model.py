@@ -43,6 +43,11 @@ class RedisModel:
     # For each publication ever made, by tag: the tag of the one that it follows in the log, or
     # in a new life of the one that was sent last. Tags are unique here.
     follows: dict[str, str] = field(default_factory=dict)
+    # What the sender remembers; None when it died since.
+    witness: Position | None = None
+    # The events that are gone, by tag, and with which loss they went, counted from 1.
+    lost: dict[str, int] = field(default_factory=dict)
+    losses: int = 0
     _sent_last: str = ""
     _has_ended_a_life: bool = False
     _was_rolled_back: bool = False
@@ -56,19 +61,27 @@ class RedisModel:
             self.flush()
             self._has_ended_a_life = True
 
-    def send(self, *, is_end: bool = False) -> str | None:
-        """Publishes one event; its tag, or None if the stream has ended."""
+    def send(self, *, is_end: bool = False, remembers: bool = True) -> str | None:
+        """Publishes one event; its tag, or None if the stream has ended.
+
+        Args:
+            remembers: whether it is the sender that has sent before.
+        """
         self._expire()
         if self.is_ended:
             return None
         self._tags += 1
         tag = f"{self._tags:08x}"
-        newest = self.newest
+        witness = self.witness if remembers else None
+        is_lost = self._has_lost(witness)
+        is_given_up = self.generated is not None and self.generated[1] == 0
+        newest = None if is_lost else self.newest
         if newest is not None:
             position = Position(newest.epoch, newest.seq + 1, tag)
+        elif self.generated is not None and is_given_up and not is_lost:
+            position = Position(self.generated[0], 2, tag)
         else:
-            epoch = max(self.clock, self.generated[0] + 1 if self.generated else 0)
-            position = Position(epoch, 1, tag)
+            position = Position(self._next_epoch(witness), 2 if is_lost else 1, tag)
         event = f"event: {END}\n" if is_end else ""
         frame = f"{event}data: {tag}\nid: {position}\n\n".encode()
         publication = Publication.parse(frame)
@@ -79,10 +92,38 @@ class RedisModel:
         self.generated = position[:2]
         self.expires_at = self.clock + round(self.history_ttl * 1e6)
         self._sent_last = tag
+        if remembers:
+            self.witness = position
         if self.is_subscribed:
             self.in_flight.append(frame)
         self.clock += 1
         return tag
+
+    def _next_epoch(self, witness: Position | None) -> int:
+        known = [each[0] + 1 for each in (self.generated, witness) if each is not None]
+        return max([self.clock, *known])
+
+    def _has_lost(self, witness: Position | None) -> bool:
+        if witness is None or self.generated is None:
+            return False
+        if witness.epoch != self.generated[0]:
+            return witness.epoch > self.generated[0]
+        if witness.seq > self.generated[1]:
+            return True
+        for entry in self.log:
+            if entry.position[:2] == witness[:2]:
+                return entry.position.tag != witness.tag
+            if entry.position > witness:
+                is_next = entry.position.follows(witness) and entry.publication is not None
+                return is_next and entry.previous != witness.tag
+        return False
+
+    def let_the_sender_die(self) -> None:
+        """Nobody remembers any more what only an old master had."""
+        if self._has_lost(self.witness):
+            self._sent_last = UNKNOWN
+            self._sent_last = self.newest_tag
+        self.witness = None
 
     def add_foreign(self) -> None:
         """XADD of something else, in this life of the stream."""
@@ -109,7 +150,12 @@ class RedisModel:
     def is_ended(self) -> bool:
         return any(entry.is_end for entry in self.log)
 
+    def _lose(self, entries: list[Entry]) -> None:
+        self.losses += 1
+        self.lost |= {entry.position.tag: self.losses for entry in entries if entry.publication}
+
     def trim(self, keep: int) -> None:
+        self._lose(self.log[:-keep] if keep else self.log)
         self.log = self.log[-keep:] if keep else []
         if not keep:
             self._forget()
@@ -117,15 +163,16 @@ class RedisModel:
     def delete_newest(self) -> None:
         """XDEL of the newest entry: XADD can't go on from the one before it."""
         if self.log:
-            self.log.pop()
+            self._lose([self.log.pop()])
             self._forget()
 
     def delete_one(self) -> None:
         """XDEL of an entry that others follow: a hole."""
         if len(self.log) > 1:
-            del self.log[(len(self.log) - 1) // 2]
+            self._lose([self.log.pop((len(self.log) - 1) // 2)])
 
     def flush(self) -> None:
+        self._lose(self.log)
         self.log, self.generated, self.expires_at = [], None, None
         self._forget()
 
@@ -141,17 +188,21 @@ class RedisModel:
     def roll_back(self, count: int) -> None:
         """A failover to a replica that lagged."""
         self._was_rolled_back = True
+        self._lose(self.log[-count:])
         self.log = self.log[: max(0, len(self.log) - count)]
         self.generated = self.log[-1].position[:2] if self.log else None
-        # What was sent only to the old master has left no trace that anybody could find.
-        self._sent_last = UNKNOWN
-        self._sent_last = self.newest_tag
+        if not self._has_lost(self.witness):
+            # What was sent only to the old master has left no trace that anybody could find.
+            self._sent_last = UNKNOWN
+            self._sent_last = self.newest_tag
         if not self.log:
             self.expires_at = None
 
     def read(self, request: HistoryRequest) -> HistoryPage:
         self._expire()
         self.clock += 1
+        if not self.is_ended and self._has_lost(request.witness):
+            self.generated = (self._next_epoch(request.witness), 0)
         key = request.key
         at_cursor = None
         at_cursor_is_end = False

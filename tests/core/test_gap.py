@@ -34,7 +34,7 @@ def test_none_where_the_cursor_has_no_tag(redis):
 def test_rewritten_where_another_event_stands_at_the_cursor(redis):
     cursor = redis.log[-1].position
     redis.roll_back(1)
-    redis.send()
+    redis.send(remembers=False)
 
     assert _gap(redis, cursor) is Gap.REWRITTEN
 

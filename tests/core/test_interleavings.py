@@ -53,6 +53,8 @@ class Client:
     last_tag: str | None = None
     has_reset: bool = False
     resets: int = 0
+    # The losses that lay before its last reset, which told of them.
+    told_of: int = 0
     received: list[str] = field(default_factory=list)
     is_finished: bool = False
     connects: int = 0
@@ -140,17 +142,30 @@ class Client:
         if event.name == RESET:
             assert set(json.loads(event.data)) == {"reason", "requested", "first"}
             self.resets += 1
+            self.told_of = self.world.redis.losses
             self.has_reset = True
             self.last_tag = None
             return
         # In order and without a hole: it follows what was seen last, or a reset lies between.
         if self.last_tag is not None and not self.has_reset:
-            assert self.world.redis.follows[position.tag] in (self.last_tag, UNKNOWN)
+            assert self._can_see(position.tag)
         # Once: no event again, but for the whole log after a reset.
         assert position.tag not in self.received or self.resets
         self.received.append(position.tag)
         self.last_tag, self.has_reset = position.tag, False
         self.is_finished = event.name == END
+
+    def _can_see(self, tag: str) -> bool:
+        """Whether nothing lies between the last event and this but what it was told is lost."""
+        redis = self.world.redis
+        before = redis.follows[tag]
+        # It may have seen more than is left, and stand just there.
+        kept = [each for each in self.received if each not in redis.lost]
+        while before not in (self.last_tag, UNKNOWN, *kept[-1:]):
+            if redis.lost.get(before, self.told_of + 1) > self.told_of:
+                return False
+            before = redis.follows[before]
+        return True
 
 
 class World:
@@ -273,7 +288,15 @@ class World:
     def rewrite(self) -> None:
         """The same positions get other events, while the connection stands."""
         self.redis.roll_back(2)
-        self.redis.send()
+        self.redis.send(remembers=False)
+
+    def fork(self) -> None:
+        """The same to readers; some are behind what the new master has, or away."""
+        if len(self.redis.log) > 2:
+            self.roll_back()
+
+    def let_the_sender_die(self) -> None:
+        self.redis.let_the_sender_die()
 
     def expire(self) -> None:
         """An hour without an event, while everything works."""
@@ -417,6 +440,39 @@ def test_every_event_once_and_in_order_without_a_reset(actions: list[str]) -> No
 )
 def test_a_reset_before_anything_newer_where_history_is_lost(actions: list[str]) -> None:
     _run(actions)
+
+
+@_settings
+@given(st.lists(st.sampled_from([*ACTIONS, *["fork"] * 2]), min_size=50, max_size=200))
+def test_a_failover_that_lost_events_is_one_reset_for_everybody(actions: list[str]) -> None:
+    # Once, and nothing else: while a connection is lost, more may be, and a second one is due.
+    others = [a for a in actions if a not in ("fork", "drop_listener", "swallow")]
+    world = _run(others)
+    world.fork()
+    for action in others:
+        getattr(world, action)()
+    world.send()
+    world.settle()
+
+    for client in world.clients:
+        # Who comes back in the midst of the whole log has a cursor of the old life again.
+        assert client.resets <= world.redis.losses + client.connects - 1
+
+
+@_settings
+@given(
+    st.lists(
+        st.sampled_from([*ACTIONS, *["fork", "let_the_sender_die"] * 2, "end"]),
+        min_size=50,
+        max_size=200,
+    )
+)
+def test_a_sender_that_died_hides_no_event_that_a_reader_knows_of(actions: list[str]) -> None:
+    world = _run(actions)
+
+    for client in world.clients:
+        # One for the events, one where somebody gives the old life up who still knew of them.
+        assert client.resets <= 2 * world.redis.losses + client.connects - 1
 
 
 @_settings

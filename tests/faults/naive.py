@@ -156,6 +156,7 @@ def publishing(keys: list[str], data: str) -> tuple[Command, list[Nonce]]:
         history_length=20_000,
         ttl=60,
         may_repeat=False,
+        witness=None,
     )
     return PUBLISH.by_source(keys, arguments), nonces
 

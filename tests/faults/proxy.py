@@ -74,6 +74,11 @@ class Proxy:
         self.cut_silently()
         self.let_new_through()
 
+    def switch(self, target: int) -> None:
+        """A failover behind one address: from now on it leads to another server."""
+        self._target = target
+        self.kill_connections()
+
     def kill_connections(self) -> None:
         """Close every connection."""
         for link in self.links:

@@ -233,9 +233,9 @@ def test_a_history_rolled_back_and_rewritten_with_other_events(stage: Stage):
         old = stored(scene.admin, scene.log_key)
 
         scene.admin.restore(scene.log_key, 0, image, replace=True)
+        new = scene.rewritten(15)
         # Connections are lost in a failover as well.
         scene.admin.client_kill_filter(_type="pubsub")
-        new = scene.rewritten(15)
         kept = stored(scene.admin, scene.log_key)
         assert {position_of(i) for i in lost} <= {position_of(i) for i in new}
         log = SentLog()

@@ -51,15 +51,16 @@ class Log:
         history_length: int = 1000,
         ttl_ms: int = 60_000,
         may_repeat: bool = False,
+        witness: str = "",
     ) -> tuple[str, str]:
         """Status and position. Several data are one batch; the nonce is that of the last."""
-        arguments: list[Any] = [kind, history_length, ttl_ms, int(may_repeat)]
+        arguments: list[Any] = [kind, history_length, ttl_ms, int(may_repeat), witness]
         for n, text in enumerate(data):
             self._nonces += 1
             own = nonce if nonce and n == len(data) - 1 else f"nonce-{self._nonces}"
             block = ("event: stream-end\n" if kind == "end" else "") + f"data: {text}\n"
             arguments += [block, own, tag_of(own)]
-        reply = self._run(PUBLISH, self.key, self.channel, arguments=arguments)
+        reply = self._run(PUBLISH, self.key, arguments=arguments)
         return reply[0].decode(), reply[1].decode()
 
     def end(self, data: str = "", **kwargs: Any) -> tuple[str, str]:
@@ -87,9 +88,16 @@ class Log:
     # -- read.lua ---------------------------------------------------------------------------------
 
     def read(
-        self, start: str, argument: str | int = "", *, limit: int = 500, most_bytes: int = 1 << 20
+        self,
+        start: str,
+        argument: str | int = "",
+        *,
+        limit: int = 500,
+        most_bytes: int = 1 << 20,
+        witness: str = "",
     ) -> Page:
-        return Page(*self._run(READ, self.key, arguments=[start, argument, limit, most_bytes]))
+        arguments = [start, argument, limit, most_bytes, witness]
+        return Page(*self._run(READ, self.key, arguments=arguments))
 
     def calls(self, command: str) -> int:
         """How often the server has carried out a command, in scripts too."""

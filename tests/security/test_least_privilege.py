@@ -23,7 +23,9 @@ NewReader = Callable[..., Reader]
 
 # These are used for reading only, which is tried again and again; the reason is logged, once.
 READ = ["+xrange", "+subscribe", "+unsubscribe", "+ping"]
-COMMANDED = [rule for rule in PERMISSIONS if rule not in READ]
+# Only after a failover that lost something.
+GIVING_UP = "+xdel"
+COMMANDED = [rule for rule in PERMISSIONS if rule not in (*READ, GIVING_UP)]
 # How a refusal reads, inside scripts as well.
 REFUSED = "permission|user executing the script can't"
 
@@ -66,6 +68,7 @@ def test_the_documented_user_can_do_everything(
     # A foreign entry makes the script look for the newest of ours.
     guarded.admin.xadd("streamy:{hall}:log", {"foreign": "x"})
     guarded.admin.client_kill_filter(_type="pubsub")
+    roll_back(guarded, manager, reader)
     manager.end_stream("hall")
     assert reader.wait_ended()[-1].kind == "end"
     # The channel is left after two seconds, and a quiet connection asked after three.
@@ -77,6 +80,33 @@ def test_the_documented_user_can_do_everything(
     denied = {entry["object"] for entry in guarded.admin.acl_log()}
     assert denied <= {"client|setinfo"}
     assert "NOPERM" not in logged()
+
+
+def roll_back(guarded: GuardedServer, manager: Any, reader: Reader) -> None:
+    """A failover, that takes an event away which the reader has received."""
+    image = guarded.admin.dump("streamy:{hall}:log")
+    lost = manager.send_event("hall", "lost")
+    Deadline(5).until(lambda: lost in reader.ids)
+    guarded.admin.restore("streamy:{hall}:log", 0, image, replace=True)
+    guarded.admin.client_kill_filter(_type="pubsub")
+    Deadline(5).until(lambda: "reset" in reader.kinds)
+
+
+def test_without_it_a_history_that_was_cut_short_is_shown_all_the_same(
+    guarded: GuardedServer,
+    new_manager: NewManager,
+    new_reader: NewReader,
+    logged: Callable[[], str],
+):
+    guarded.allow([rule for rule in RULES if rule != GIVING_UP])
+    manager = new_manager()
+    reader = new_reader(manager, "hall")
+    manager.send_event("hall", "kept")
+
+    roll_back(guarded, manager, reader)
+
+    [line] = [line for line in logged().splitlines() if "tried again" in line]
+    assert_names(GIVING_UP, line, guarded)
 
 
 def asked(guarded: GuardedServer, command: str) -> bool:
