@@ -140,6 +140,7 @@ class Play:
 
         self._lose_connections(self._cut_inside_an_event)
         self._lose_connections(self._cut_before_its_end)
+        self._lose_connections(lambda: self._end_workers(signal.SIGTERM))
         self._lose_connections(lambda: self._end_workers(signal.SIGKILL))
         self._lose_the_history()
         for stream_id in self.sent:
@@ -272,7 +273,7 @@ def new_play(
         play.close()
 
 
-@pytest.fixture(scope="module", params=["uvicorn"])
+@pytest.fixture(scope="module", params=["gunicorn-gthread", "uvicorn"])
 def play(request: pytest.FixtureRequest, new_play: Callable[[str], Play]) -> Play:
     play = new_play(request.param)
     play.run()
@@ -358,7 +359,7 @@ def test_who_cannot_resume_gets_an_error_and_never_half_an_answer(play: Play, na
     *broken, (last, text) = play.readings[name].lines
 
     assert {kind for kind, _ in broken} == {"broke off"}
-    assert len(broken) >= 3, "two cuts, SIGKILL"
+    assert len(broken) >= 4, "two cuts, SIGTERM, SIGKILL"
     assert (last, text) == ("whole", "".join(f"{text} " for text in play.texts))
 
 
