@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
+import os
+import socket
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -15,6 +18,7 @@ from werkzeug.middleware.lint import LintMiddleware
 from werkzeug.test import EnvironBuilder
 
 from streamy_redis import StreamConfig, StreamManager, StreamyError
+from streamy_redis.sync.handover import TakenSocket
 from tests.deadline import Deadline
 from tests.event_stream import EventStreamParser, events_of
 
@@ -433,6 +437,100 @@ def test_nothing_is_left_of_a_body_that_a_middleware_drops(
         gc.collect()
         # Soon, and by another thread: a finalizer may run in the middle of anything.
         assert_none_is_left(streams)
+
+
+class Connection:
+    """A client's connection as gunicorn shows it, with the worker's end of it."""
+
+    def __init__(self) -> None:
+        self.client, self.worker = socket.socketpair()
+        self.client.settimeout(5)
+        self.environ = EnvironBuilder("/room").get_environ() | {
+            "gunicorn.socket": self.worker,
+            "SERVER_PROTOCOL": "HTTP/1.1",
+        }
+
+    def is_the_workers(self) -> bool:
+        self.worker.sendall(b"an error page")
+        return self.client.recv(100) == b"an error page"
+
+    def read_until(self, words: bytes) -> bytes:
+        received = b""
+        while words not in received:
+            piece = self.client.recv(65536)
+            assert piece, received
+            received += piece
+        return received
+
+    def close(self) -> None:
+        self.client.close()
+        self.worker.close()
+
+
+@pytest.fixture
+def connection(streams: StreamManager) -> Iterator[Connection]:
+    # One that was taken before: what all of them share has been made.
+    with contextlib.closing(Connection()) as first:
+        list(Site(streams).wsgi_app(first.environ, start_nothing))
+        first.read_until(b"stream-open")
+        streams.send_event("room", "hello")
+    assert_none_is_left(streams)
+    with contextlib.closing(Connection()) as connection:
+        yield connection
+
+
+def descriptors() -> int:
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_a_socket_is_taken_when_the_server_asks_for_the_body(
+    streams: StreamManager, connection: Connection
+):
+    before = descriptors()
+    body = Site(streams).wsgi_app(connection.environ, start_nothing)
+    assert connection.is_the_workers()
+
+    assert list(body) == []
+    body.close()  # type: ignore[attr-defined]
+    connection.read_until(b"stream-open")
+    streams.send_event("room", "hello")
+
+    assert b"data: hello\n" in connection.read_until(b"hello\n")
+    assert descriptors() == before + 1
+    connection.client.close()
+    assert_none_is_left(streams)
+    Deadline(5).until(lambda: descriptors() == before - 1, descriptors)
+
+
+@pytest.mark.parametrize("way", ["is refused", "is dropped", "is closed", "is interrupted"])
+def test_a_response_that_is_not_asked_for_its_body_leaves_the_worker_its_socket(
+    streams: StreamManager, connection: Connection, way: str, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(status: str, headers: Any, exc_info: Any = None) -> Any:
+        raise Interruption
+
+    def interrupt(*arguments: object) -> None:
+        raise Interruption
+
+    before = descriptors()
+    if way == "is refused":
+        with pytest.raises(Interruption):
+            Site(streams).wsgi_app(connection.environ, refuse)
+    else:
+        body: Any = Site(streams).wsgi_app(connection.environ, start_nothing)
+        if way == "is interrupted":
+            with monkeypatch.context() as patch:
+                patch.setattr(TakenSocket, "take", interrupt)
+                with pytest.raises(Interruption):
+                    next(body)
+        if way != "is dropped":
+            body.close()
+        del body
+
+    assert connection.is_the_workers()
+    assert_none_is_left(streams)
+    Deadline(5).until(lambda: descriptors() == before, descriptors)
 
 
 def test_a_checking_middleware_has_nothing_to_say_of_it(streams: StreamManager):

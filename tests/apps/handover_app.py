@@ -1,6 +1,7 @@
 """The Flask application, as it is run in earnest: inside of middlewares, with a log at INFO.
 
 /seen      what the middlewares saw of the responses to a path
+/slowly-closed   streams whose close hooks wait a moment, and then print a line
 /fork      a process forked off, which holds a copy of all that its worker has open
 """
 
@@ -114,6 +115,19 @@ def allow_other_origins(response: Response) -> Response:
 @app.get("/seen")
 def what_was_seen() -> list[dict[str, Any]]:
     return seen.get(request.args["path"], [])
+
+
+@app.get("/slowly-closed/<stream_id>")
+def slowly_closed(stream_id: str) -> Response:
+    response = streams.get_stream(stream_id)
+
+    def close() -> None:
+        time.sleep(0.05)
+        # In one write, since several run at a time.
+        os.write(1, b"closed slowly\n")
+
+    response.call_on_close(close)
+    return response
 
 
 @app.get("/fork/<stream_id>")

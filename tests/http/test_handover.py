@@ -301,6 +301,24 @@ def test_call_on_close_runs_once_when_the_stream(told: Told, site: Site, room: s
     Deadline(0.3).stays(lambda: count() == 1, "and only once")
 
 
+@pytest.mark.parametrize("way", ["leave", "are cut by SIGTERM"])
+@pytest.mark.parametrize("kind", WSGI_KINDS)
+def test_the_close_hooks_of_a_crowd_all_run(redis_url: str, prefix: str, kind: str, way: str):
+    """Each waits a moment, as for a database."""
+    env = environment(redis_url, prefix=prefix, **{**QUIET, "keep_alive_interval": 60})
+    server = WebServer(KINDS[kind], APP, env=env).start()
+    with contextlib.closing(warmed(Site(server, redis_url, prefix))) as site:
+        with contextlib.closing(Throng(site.server.stream_url("slowly-closed", "room"))) as crowd:
+            crowd.grow(100)
+            if way != "leave":
+                site.server.terminate(within=10)
+
+        def closed() -> int:
+            return site.server.output.count("closed slowly")
+
+        Deadline(5).until(lambda: closed() == 100, closed)
+
+
 def test_the_access_log_has_one_line_a_stream(told: Told, site: Site, room: str):
     room = room.replace(" ", "-")
 
