@@ -154,8 +154,10 @@ FORKING = """
         run_close_hooks([ran.set])
         os.write(1, b"child %d %s\\n" % (os.getpid(), b"has run" if ran.wait(5) else b"waits"))
         {end}
-    os.waitpid(child, 0)
+    waitpid(child, 0)
 """
+# gevent's own may miss the end of a child that shared its loop.
+BEFORE = "import os; waitpid = os.waitpid"
 
 
 @pytest.mark.parametrize("end", ["raise SystemExit", "os._exit(0)"])
@@ -163,7 +165,7 @@ FORKING = """
 def test_a_fork_runs_its_own_and_none_of_its_parents(patch: str, end: str):
     program = textwrap.dedent(FORKING.format(end=end))
     done = subprocess.run(
-        [sys.executable, "-c", f"{patch}\n{program}"],
+        [sys.executable, "-c", f"{BEFORE}\n{patch}\n{program}"],
         capture_output=True,
         text=True,
         timeout=30,
