@@ -20,7 +20,7 @@ from .web_servers import KINDS, ROOT, WebServer, environment
 put_on_path()
 FLAVOURS = ("valkey", "redis")
 # Each is one test, or few, of a minute or more.
-LONG = {"test_redis_py_versions.py", "test_gevent.py", "test_newer_python.py", "test_compose.py"}
+LONG = {"test_oldest_versions.py", "test_gevent.py", "test_newer_python.py", "test_compose.py"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

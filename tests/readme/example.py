@@ -14,6 +14,7 @@ import gunicorn.config
 import httpx
 
 from tests.child import Child
+from tests.tools import need
 from tests.web_servers import ServerKind, WebServer
 
 from .document import EXAMPLES, ROOT, command
@@ -110,6 +111,9 @@ class Shell:
 
     def _here(self, line: str) -> list[str]:
         """The line with the addresses of this test."""
+        for program in ("redis-cli", "curl", "pgrep"):
+            if f"{program} " in line:
+                need(program)
         if self._site is not None:
             line = line.replace("http://127.0.0.1:8000", self._site.url)
         return ["bash", "-c", line.replace("redis-cli ", f"redis-cli -u {self._redis_url} ")]
