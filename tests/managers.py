@@ -235,6 +235,12 @@ class Reader:
             assert len(self.received) >= count, f"ended after {self.received}"
             return list(self.received)
 
+    def wait_stopped(self, timeout: float = 10.0) -> BaseException | None:
+        """What the iteration raised when it was stopped."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.ended, timeout), self.received[-3:]
+        return self.error
+
     def wait_ended(self, timeout: float = 10.0) -> list[ReceivedEvent]:
         """All it received, once the iteration has stopped by itself."""
         with self._changed:

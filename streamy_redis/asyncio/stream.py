@@ -15,7 +15,7 @@ from ..core.event import ReceivedEvent, read_frame
 from ..core.publication import Position
 from ..core.replay import Replay
 from ..core.subscriber import CloseReason, Outgoing, Pacing, Subscriber
-from ..exceptions import RedisUnavailable
+from ..exceptions import RedisUnavailable, StreamyError
 from ..servers.connection import Connection
 from .listener import Listener
 from .writer import Receive, ResponseWriter, Send
@@ -149,10 +149,12 @@ class Subscription:
     Redis has said where the stream stands: whatever is sent later is received. Iterating without
     ``async with`` enters by itself. A slow reader and lost connections are bridged from the
     history; what it can't show comes as an event of kind ``"reset"``. Iteration stops after the
-    event of kind ``"end"``, or when the manager is closed. For one task.
+    event of kind ``"end"``, or when it is closed itself. For one task.
 
     Raises:
         RedisUnavailable: Redis didn't answer within ``send_timeout`` of entering.
+        StreamyError: the manager was closed, or the process stops, before the stream ended: what
+            was received isn't all.
         TimeoutError: no event came within ``timeout``. Iterating again waits for the same one.
     """
 
@@ -175,6 +177,8 @@ class Subscription:
         self._stream: Stream | None = None
         self._events: deque[ReceivedEvent] = deque()
         self._is_finished = False
+        # It was stopped without the stream's end, and not by whoever iterates.
+        self._is_cut = False
 
     async def __aenter__(self) -> Subscription:
         if self._stream is None and not self._is_finished:
@@ -198,7 +202,7 @@ class Subscription:
         with anyio.move_on_after(self._timeout):
             while not self._events:
                 if self._stream is None:
-                    raise StopAsyncIteration
+                    raise self._cut() if self._is_cut else StopAsyncIteration
                 await self._receive(self._stream)
         if not self._events:
             raise TimeoutError(f"no event of {self._stream_id!r} within {self._timeout:g} s")
@@ -207,10 +211,19 @@ class Subscription:
     async def aclose(self) -> None:
         """Stops receiving. Repeating it is harmless."""
         self._events.clear()
-        self._finish()
+        self._finish(is_cut=False)
 
-    def _finish(self) -> None:
+    def _cut(self) -> StreamyError:
+        cursor = str(self._cursor) if self._cursor is not None else None
+        return StreamyError(
+            f"the subscription to {self._stream_id!r} was stopped before its stream ended, since "
+            "the manager was closed or the process stops; subscribe again with "
+            f"last_event_id={cursor!r} for what follows"
+        )
+
+    def _finish(self, *, is_cut: bool) -> None:
         self._is_finished = True
+        self._is_cut = is_cut
         if self._stream is not None:
             self._stream.close()
             self._stream = None
@@ -251,7 +264,7 @@ class Subscription:
             event = read_frame(self._stream_id, frame)
             self._cursor = Position.parse(event.id) or self._cursor
             self._events.append(event)
-        if closed is CloseReason.OVERFLOW:
+        if closed is not None and closed.is_abrupt:
             self._stream = self._new_stream()
         elif closed is not None:
-            self._finish()
+            self._finish(is_cut=closed.is_cut)

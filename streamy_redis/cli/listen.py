@@ -11,6 +11,7 @@ import click
 from ..core.event import ReceivedEvent
 from ..core.publication import Position
 from ..core.replay import Replay, validate_replay
+from ..exceptions import StreamyError
 from .command import command
 from .options import as_json_option, manager, redis_options, stream_argument
 from .output import as_json, printable, watch_output
@@ -73,12 +74,15 @@ def listen(
     ):
         if sys.stderr.isatty():
             click.echo(f"Listening to {stream_id!r}; Ctrl-C stops.", err=True)
-        # Closing the manager ends the events.
+        # Closing the manager stops the events.
         is_unread = watch_output(streams.close)
-        for event in events:
-            click.echo(show(event))
-        if is_unread.is_set():
-            raise BrokenPipeError
+        try:
+            for event in events:
+                click.echo(show(event))
+        except StreamyError:
+            if not is_unread.is_set():
+                raise
+            raise BrokenPipeError from None
 
 
 def _replay(text: str) -> Replay:

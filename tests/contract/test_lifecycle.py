@@ -9,6 +9,7 @@ import pytest
 import redis
 import redis.asyncio
 
+from streamy_redis import StreamyError
 from tests.deadline import Deadline
 
 from .conftest import Shell
@@ -29,15 +30,40 @@ def test_close_may_be_repeated(shell: Shell, streams: Any):
     streams.close()
 
 
-def test_close_ends_every_iteration(shell: Shell, streams: Any):
+def test_close_stops_every_iteration_with_an_error(shell: Shell, streams: Any):
+    """A loop that ended quietly would take half of a stream for all of it."""
     readers = [shell.reader(streams, f"room {n % 2}") for n in range(5)]
-    streams.send_event("room 0", "x")
+    last = streams.send_event("room 0", "x")
     readers[0].wait_for(1)
 
     streams.close()
 
     for reader in readers:
-        assert [e.kind for e in reader.wait_ended()] in ([], ["event"])
+        error = reader.wait_stopped()
+        assert type(error) is StreamyError
+        assert "before its stream ended" in str(error)
+    assert f"last_event_id={last!r}" in str(readers[0].error)
+
+
+def test_a_subscription_that_is_closed_itself_just_stops(shell: Shell, streams: Any):
+    with streams.subscribe("room") as events:
+        pass
+    streams.close()
+
+    assert list(events) == []
+
+
+def test_an_end_that_was_received_stops_an_iteration_although_the_manager_is_closed(
+    shell: Shell, streams: Any
+):
+    with streams.subscribe("room") as events:
+        streams.send_event("room", "x")
+        streams.end_stream("room")
+        iteration = iter(events)
+        kinds = [next(iteration).kind, next(iteration).kind]
+        streams.close()
+
+        assert [*kinds, *(event.kind for event in iteration)] == ["event", "end"]
 
 
 def test_close_of_one_manager_leaves_others_working(shell: Shell, streams: Any):
