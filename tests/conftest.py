@@ -141,6 +141,7 @@ def new_site(redis_url: str, prefix: str) -> Iterator[Callable[..., Site]]:
         workers: int = 1,
         app: str | None = None,
         arguments: Sequence[str] = (),
+        middleware: str = "",
         **config: Any,
     ) -> Site:
         server = WebServer(
@@ -148,7 +149,7 @@ def new_site(redis_url: str, prefix: str) -> Iterator[Callable[..., Site]]:
             app or app_for(KINDS[kind]),
             workers=workers,
             arguments=arguments,
-            env=environment(url, prefix=prefix, **{**CONFIG, **config}),
+            env=environment(url, prefix=prefix, middleware=middleware, **{**CONFIG, **config}),
         ).start()
         site = Site(server, url, prefix)
         sites.append(site)

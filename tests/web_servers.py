@@ -51,8 +51,6 @@ class ServerKind:
         stops_within: seconds from SIGTERM to the end of the process with streams open. Workers
             of gunicorn's gevent and asgi kinds look at their own flag once a second, with or
             without streams: two looks, and the time that it takes to exit.
-        is_told_to_stop: whether its workers can be seen to stop. hypercorn tells its workers
-            nothing and cancels what is open after 3 s.
     """
 
     name: str
@@ -60,7 +58,6 @@ class ServerKind:
     is_asgi: bool
     is_up: str
     stops_within: float = 1.0
-    is_told_to_stop: bool = True
 
     def __str__(self) -> str:
         return self.name
@@ -131,8 +128,7 @@ ASGI_KINDS = {
             ["hypercorn", "--bind", "127.0.0.1:{port}", "--workers", "{workers}", "{app}"],
             is_asgi=True,
             is_up="Running on",
-            stops_within=4.0,
-            is_told_to_stop=False,
+            stops_within=2.5,
         ),
     )
 }
@@ -240,9 +236,12 @@ class WebServer:
         self.close()
 
 
-def environment(redis_url: str, *, debug: str = "", **config: Any) -> dict[str, str]:
+def environment(
+    redis_url: str, *, debug: str = "", middleware: str = "", **config: Any
+) -> dict[str, str]:
     """What tests/apps read; they print what the logger `debug` says at DEBUG."""
     return {
+        "TEST_MIDDLEWARE": middleware,
         "TEST_REDIS_URL": redis_url,
         "TEST_CONFIG": json.dumps(config),
         "TEST_DEBUG": debug,

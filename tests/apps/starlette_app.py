@@ -8,8 +8,12 @@ import os
 import threading
 from typing import Any
 
+from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+from opentelemetry.sdk.trace import TracerProvider
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -32,6 +36,7 @@ async def worker(request: Request) -> Response:
         {
             "pid": os.getpid(),
             "subscribers": streams.stats().subscribers,
+            "ended": streams.stats().ended,
             "threads": threading.active_count(),
             "fds": len(os.listdir("/proc/self/fd")),
             "tasks": len(asyncio.all_tasks()),
@@ -88,7 +93,31 @@ def options(request: Request) -> dict[str, Any]:
     return given
 
 
+async def passed_on(request: Request, call_next: Any) -> Response:
+    return await call_next(request)
+
+
+def wrapping_receive(app: Any) -> Any:
+    """A middleware whose receive() is a closure."""
+
+    async def wrapped(scope: Any, receive: Any, send: Any) -> None:
+        async def received() -> Any:
+            return await receive()
+
+        await app(scope, received, send)
+
+    return wrapped
+
+
+MIDDLEWARE = {
+    "": [],
+    "BaseHTTPMiddleware": [Middleware(BaseHTTPMiddleware, dispatch=passed_on)],
+    "closure": [Middleware(wrapping_receive)],
+    "OpenTelemetry": [Middleware(OpenTelemetryMiddleware, tracer_provider=TracerProvider())],
+}
+
 app = Starlette(
+    middleware=MIDDLEWARE[os.environ.get("TEST_MIDDLEWARE", "")],
     routes=[
         Route("/ping", ping),
         Route("/worker", worker),

@@ -283,9 +283,8 @@ class Cast:
         took = self.site.server.terminate(within=self.site.kind.stops_within + 5)
         for browser, count in zip(self.browsers, before, strict=True):
             browser.wait_for(lambda b, count=count: len(b.ends) > count, 2, "the response's end")
-            if self.site.kind.is_told_to_stop:
-                assert browser.ends[count] != "clean"
-                assert browser.ended_at[count] - start < 1
+            assert browser.ends[count] != "clean"
+            assert browser.ended_at[count] - start < 1
         return took
 
     def start_again(self) -> None:

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 import uvicorn
 from starlette.applications import Starlette
+from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.routing import Route
 
-from streamy_redis import AsyncStreamManager, StreamConfig
+from streamy_redis import AsyncStreamManager, StreamConfig, StreamManager
 from tests.deadline import Deadline
+from tests.faults.rude_clients import RudeClient
 from tests.web.uvicorns import asked, running
 
 pytestmark = pytest.mark.alone
@@ -46,6 +48,22 @@ def _stop(server: Any) -> None:
 
 def _reach_the_limit(server: Any) -> None:
     server.server.limit_max_requests = 0
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_one_in_a_thread_waits_for_no_client_that_does_not_read(
+    app: Starlette, redis_url: str, prefix: str, loop: Any
+):
+    """Behind a middleware that hides its connection."""
+    wrapped = BaseHTTPMiddleware(app, lambda request, call_next: call_next(request))
+    streams = StreamManager(redis_url, config=StreamConfig(prefix=prefix))
+    with running(wrapped, loop=loop) as server, streams:
+        stuck = RudeClient(f"http://127.0.0.1:{server.port}/events", receive_buffer=4096)
+        with contextlib.closing(stuck.read_until(b"stream-open")):
+            stuck.fill(lambda data: streams.send_event("room", data))
+            _stop(server)
+
+            assert server.is_gone(1.5)
 
 
 @pytest.mark.parametrize("stop", [_stop, _reach_the_limit])
