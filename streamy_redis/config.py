@@ -40,6 +40,7 @@ __all__ = [
     "SEND_CONNECTIONS",
     "STEADY_INTERVAL",
     "TICK_INTERVAL",
+    "TROUBLE_INTERVAL",
     "WRITER_INTERVAL",
     "WRITER_RETRY_INTERVAL",
     "StreamConfig",
@@ -52,6 +53,8 @@ TICK_INTERVAL = 0.25
 # Seconds that a response waits for the log before its headers go out: long enough for any Redis
 # that answers (a 204 is still possible then), short enough that nobody notices.
 OPEN_TIMEOUT = 0.3
+# Seconds between two looks of who waits for a stream to open, whether that is of no use.
+TROUBLE_INTERVAL = 0.05
 # Seconds that a process which exits waits for whoever is writing to its clients.
 EXIT_TIMEOUT = 0.3
 # Threads of a process that run what handed over responses do at their end (call_on_close), when

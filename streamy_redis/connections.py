@@ -15,9 +15,10 @@ import re
 import socket
 import struct
 import sys
+import urllib.parse
 import warnings
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
 import redis.asyncio
@@ -34,8 +35,12 @@ __all__ = [
     "MEMORY_URL",
     "Busy",
     "Interrupted",
+    "WrongSetting",
     "async_listener_connection",
     "async_pool",
+    "check_url",
+    "explained",
+    "is_lasting",
     "is_passing",
     "listener_connection",
     "pool",
@@ -61,15 +66,32 @@ _PASSING_ERRORS = (
     redis.exceptions.ReadOnlyError,
     redis.exceptions.OutOfMemoryError,
     redis.exceptions.MasterDownError,
-    redis.exceptions.ClusterDownError,
-    redis.exceptions.TryAgainError,
     OSError,
 )
 _PASSING_CODES = re.compile(
     r"\b(BUSY|OOM|MISCONF|READONLY|NOREPLICAS)\b|max number of clients reached"
 )
+# Answers of a node of a cluster, whose codes redis-py cuts off. MovedError is an AskError.
+_OF_A_CLUSTER: dict[type[Exception], str] = {
+    redis.exceptions.MovedError: "MOVED ",
+    redis.exceptions.AskError: "ASK ",
+    redis.exceptions.ClusterCrossSlotError: "CROSSSLOT ",
+    redis.exceptions.ClusterDownError: "CLUSTERDOWN ",
+    redis.exceptions.TryAgainError: "TRYAGAIN ",
+}
+# A Sentinel knows few commands, and none of these.
+_NO_SCRIPTS = re.compile(r"unknown command\W+(EVAL|EVALSHA|UNLINK|SELECT)\b", re.IGNORECASE)
+# What a server of another kind is, and what to use in its place.
+_CLUSTER = "this is a node of a Redis Cluster, which isn't supported: name a Redis outside of one"
+_SENTINEL = (
+    "if this is the port of a Sentinel: Sentinels aren't asked for the master, name the Redis "
+    "itself; streams need its scripts"
+)
+_REPLICA = "this is a replica, which can't be sent to: name its master"
 
 _log = logging.getLogger("streamy_redis.connections")
+
+Pool = TypeVar("Pool")
 
 
 class Busy(redis.RedisError):
@@ -78,6 +100,10 @@ class Busy(redis.RedisError):
 
 class Interrupted(redis.RedisError):
     """Raised when somebody else sent a command, and was interrupted: it may be carried out."""
+
+
+class WrongSetting(redis.RedisError):
+    """Raised when a setting allows no connection, whoever may be at the other end."""
 
 
 def url_from_environment(default: str = DEFAULT_URL) -> str:
@@ -92,12 +118,19 @@ def pool(source: str | redis.Redis, *, connections: int, timeout: float) -> redi
         source: a URL, or a client whose connection settings are taken over.
         connections: how many it may hold.
         timeout: seconds that a command may wait, on a connection at hand or a new one.
+
+    With a setting that can never work each attempt to connect raises WrongSetting.
     """
-    given = _pool_of(source)
+    try:
+        given = _pool_of(source)
+        settings = _settings(given.connection_kwargs, timeout)
+        _check_settings(given.connection_class, settings)
+    except WrongSetting as exc:
+        return redis.ConnectionPool(_NeverConnected, max_connections=connections, reason=str(exc))
     return redis.ConnectionPool(
-        given.connection_class,
+        _checking(given.connection_class),
         max_connections=connections,
-        **_settings(given.connection_kwargs, timeout),
+        **settings,
         redis_connect_func=_Greeting(given.connection_kwargs.get("redis_connect_func")),
         retry=redis.retry.Retry(NoBackoff(), 0),
     )
@@ -107,11 +140,18 @@ def async_pool(
     source: str | redis.asyncio.Redis, *, connections: int, timeout: float
 ) -> redis.asyncio.ConnectionPool:
     """A pool of a manager's own, for one event loop."""
-    given = _async_pool_of(source)
+    try:
+        given = _async_pool_of(source)
+        settings = _settings(given.connection_kwargs, timeout)
+        _check_settings(given.connection_class, settings)
+    except WrongSetting as exc:
+        return redis.asyncio.ConnectionPool(
+            _AsyncNeverConnected, max_connections=connections, reason=str(exc)
+        )
     return redis.asyncio.ConnectionPool(
-        given.connection_class,
+        _async_checking(given.connection_class),  # type: ignore[arg-type]
         max_connections=connections,
-        **_settings(given.connection_kwargs, timeout),
+        **settings,
         redis_connect_func=_async_greeting(given.connection_kwargs.get("redis_connect_func")),
         retry=redis.asyncio.retry.Retry(NoBackoff(), 0),
     )
@@ -184,9 +224,28 @@ def without_arguments(error: Exception) -> Exception:
     return error
 
 
+def is_lasting(error: Exception | None) -> bool:
+    """Whether nothing but another URL or setting can help, however long one waits."""
+    return (
+        isinstance(error, (WrongSetting, *_OF_A_CLUSTER))
+        or _NO_SCRIPTS.search(str(error)) is not None
+    )
+
+
+def explained(error: Exception | None) -> str:
+    """What a person reads of an error: what Redis said, and what to do if it is of a wrong kind."""
+    said = str(error or "") or "Redis did not answer in time"
+    for kind, code in _OF_A_CLUSTER.items():
+        if isinstance(error, kind):
+            return f"{code}{said.removeprefix(code)}: {_CLUSTER}"
+    if isinstance(error, redis.exceptions.ReadOnlyError):
+        return f"{said.removesuffix('.')}: {_REPLICA}"
+    return f"{said}: {_SENTINEL}" if _NO_SCRIPTS.search(said) else said
+
+
 def refusal(action: str, key: str, error: Exception) -> str:
     """What a person reads when Redis couldn't be reached or refused."""
-    return f"could not {action} (key {key!r}): {str(error) or 'no answer in time'}"
+    return f"could not {action} (key {key!r}): {explained(error)}"
 
 
 def _settings(given: Mapping[str, Any], timeout: float) -> dict[str, Any]:
@@ -207,30 +266,170 @@ def _settings(given: Mapping[str, Any], timeout: float) -> dict[str, Any]:
 
 def _pool_of(source: str | redis.Redis) -> redis.ConnectionPool:
     if isinstance(source, str):
-        _check_url(source)
         if source == MEMORY_URL:
             memory: redis.Redis = _fakeredis().FakeRedis(server=_memory())
             return memory.connection_pool
-        return redis.ConnectionPool.from_url(source)
+        return _from_url(redis.ConnectionPool, source)
     _check_pool(source.connection_pool)
     return source.connection_pool
 
 
 def _async_pool_of(source: str | redis.asyncio.Redis) -> redis.asyncio.ConnectionPool:
     if isinstance(source, str):
-        _check_url(source)
         if source == MEMORY_URL:
             memory: redis.asyncio.Redis = _fakeredis().FakeAsyncRedis(server=_memory())
             return memory.connection_pool
-        return redis.asyncio.ConnectionPool.from_url(source)
+        return _from_url(redis.asyncio.ConnectionPool, source)
     _check_pool(source.connection_pool)
     return source.connection_pool
 
 
-def _check_url(url: str) -> None:
-    if url != MEMORY_URL and not url.startswith(_SCHEMES):
-        # Not the URL itself: it may hold a password.
-        raise ValueError(f"the Redis URL must begin with {', '.join(_SCHEMES)} or be {MEMORY_URL}")
+def check_url(url: str) -> None:
+    """Raises unless the URL can be one of a Redis, as far as that is known without connecting.
+
+    Raises:
+        ValueError: names the setting, but never shows the URL, which may hold a password.
+    """
+    if url == MEMORY_URL:
+        return
+    try:
+        given = _from_url(redis.ConnectionPool, url)
+        _check_arguments(given.connection_class, _settings(given.connection_kwargs, 1.0))
+    except WrongSetting as exc:
+        raise ValueError(str(exc)) from None
+
+
+def _from_url(kind: type[Pool], url: str) -> Pool:
+    _check_form(url)
+    try:
+        return kind.from_url(url)  # type: ignore[attr-defined, no-any-return]
+    except (ValueError, TypeError) as exc:
+        # It names the argument: those of a URL have to be of a type.
+        raise WrongSetting(f"the Redis URL can't work: {exc}") from exc
+
+
+def _check_form(url: str) -> None:
+    """What redis-py and urllib take for something else, or strip."""
+    if not url.startswith(_SCHEMES):
+        known = ", ".join(_SCHEMES)
+        raise WrongSetting(f"the Redis URL must begin with {known} or be {MEMORY_URL}")
+    if not url.isprintable() or url.endswith(" "):
+        raise WrongSetting(
+            "the Redis URL holds a line break, another control character, or a blank at its end: "
+            "what it was read from may end with one"
+        )
+    try:
+        parts = urllib.parse.urlsplit(url)
+        parts.port  # noqa: B018
+    except ValueError:
+        parts = None
+    if parts is None or parts.fragment:
+        raise WrongSetting(
+            "the Redis URL has no valid port; in a password everything but letters and digits is "
+            "percent-encoded"
+        )
+    database = parts.path.strip("/")
+    if parts.scheme != "unix" and database and not database.isdecimal():
+        raise WrongSetting("the database in the Redis URL, behind its last /, must be a number")
+
+
+def _check_settings(kind: type, settings: dict[str, Any]) -> None:
+    _check_arguments(kind, settings)
+    for name, look in _FILES.items():
+        if settings.get(name) and not look(settings[name]):
+            raise WrongSetting(f"{name} of the Redis connection: there is no {settings[name]!r}")
+
+
+def _check_arguments(kind: type, settings: dict[str, Any]) -> None:
+    """Makes a connection, which is not connected: redis-py looks at what it is given."""
+    error = _refused(kind, settings)
+    if error is None:
+        return
+    wrong = [name for name in settings if _refused(kind, _without(settings, name)) is None]
+    name = wrong[0] if wrong else "settings"
+    reason = "there is no such setting" if isinstance(error, TypeError) and wrong else str(error)
+    raise WrongSetting(f"{name} of the Redis connection can't work: {reason}{_advice(name)}")
+
+
+def _refused(kind: type, settings: Mapping[str, Any]) -> Exception | None:
+    try:
+        kind(**settings)
+    except (redis.RedisError, ValueError, TypeError, AttributeError, OSError) as exc:
+        return exc
+    return None
+
+
+def _without(settings: Mapping[str, Any], left_out: str) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name != left_out}
+
+
+def _advice(name: str) -> str:
+    if name == "ssl_cert_reqs":
+        return "; redis-py knows none, optional and required"
+    if name.startswith("ssl"):
+        return "; TLS is a URL that begins with rediss://"
+    return ""
+
+
+# Settings that name files and folders, which may come later than the manager.
+_FILES = {
+    "ssl_ca_certs": os.path.isfile,
+    "ssl_certfile": os.path.isfile,
+    "ssl_keyfile": os.path.isfile,
+    "ssl_ca_path": os.path.isdir,
+}
+# What redis-py raises at connecting where a setting is of a type that it didn't expect.
+_MISUSES = (TypeError, ValueError, AttributeError)
+
+
+class _NeverConnected(redis.Connection):
+    """What there is of a connection whose settings are known to be wrong."""
+
+    def __init__(self, *, reason: str, **settings: object) -> None:
+        super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
+        self._reason = reason
+
+    def connect(self, *args: Any, **options: Any) -> None:
+        raise WrongSetting(self._reason)
+
+
+class _AsyncNeverConnected(redis.asyncio.Connection):
+    """The same for asyncio."""
+
+    def __init__(self, *, reason: str, **settings: object) -> None:
+        super().__init__()
+        self._reason = reason
+
+    async def connect(self, *args: Any, **options: Any) -> None:
+        raise WrongSetting(self._reason)
+
+
+@functools.cache
+def _checking(kind: Any) -> Any:
+    """The class of connection, with one error for what redis-py finds only at connecting."""
+
+    class Checking(kind):  # type: ignore[misc]
+        def connect(self, *args: Any, **options: Any) -> None:
+            try:
+                super().connect(*args, **options)
+            except _MISUSES as exc:
+                self.disconnect()
+                raise WrongSetting(f"a setting of the Redis connection can't work: {exc}") from exc
+
+    return Checking
+
+
+@functools.cache
+def _async_checking(kind: Any) -> Any:
+    class Checking(kind):  # type: ignore[misc]
+        async def connect(self, *args: Any, **options: Any) -> None:
+            try:
+                await super().connect(*args, **options)
+            except _MISUSES as exc:
+                await self.disconnect(nowait=True)
+                raise WrongSetting(f"a setting of the Redis connection can't work: {exc}") from exc
+
+    return Checking
 
 
 def _check_pool(pool: object) -> None:

@@ -28,7 +28,7 @@ from ..config import (
     TICK_INTERVAL,
     StreamConfig,
 )
-from ..connections import async_listener_connection
+from ..connections import async_listener_connection, explained, is_lasting
 from ..core.history import HistoryPage, HistoryRequest
 from ..core.hub import Commands
 from ..core.outbox import Failure
@@ -46,6 +46,8 @@ _log = logging.getLogger("streamy_redis.listener")
 
 # Pages read before others get their turn.
 _REQUESTS = 32
+# Streams of which is kept that they can't be read; those beyond wait as if Redis were away.
+_MOST_HOPELESS = 1000
 
 
 class Listener:
@@ -74,6 +76,9 @@ class Listener:
         self._has_told_loss = False
         # Why a page of the last batch could not be read.
         self._unreadable: Exception | None = None
+        # Of streams whose history this server will never show: why.
+        self._hopeless: dict[str, Exception] = {}
+        self._has_told_hopeless = False
 
     # What streams ask
 
@@ -86,6 +91,10 @@ class Listener:
     def trouble(self) -> Exception | None:
         """What Redis said, or why it said nothing, where something doesn't work."""
         return self._lost or self._unreadable or self._table.refusal
+
+    def lasting_trouble(self, stream_id: str) -> Exception | None:
+        """Why it is of no use to wait for this stream, if that is known."""
+        return self._lost if is_lasting(self._lost) else self._hopeless.get(stream_id)
 
     def add(self, subscriber: Subscriber, connection: Connection | None = None) -> bool:
         """Registers a subscriber; False if there are max_subscribers already.
@@ -111,6 +120,7 @@ class Listener:
 
     def remove(self, subscriber: Subscriber) -> None:
         """Its client has left. Repeating it is harmless."""
+        self._hopeless.pop(subscriber.stream_id, None)
         self._hub.remove(subscriber, CloseReason.DISCONNECT, time.monotonic())
         self.drain()
 
@@ -259,6 +269,7 @@ class Listener:
         self, request: HistoryRequest, page: HistoryPage | Exception, now: float, asked_at: float
     ) -> None:
         if isinstance(page, HistoryPage):
+            self._hopeless.pop(request.key.stream_id, None)
             self._hub.receive_history(request, page, now, asked_at=asked_at)
             if page.has_foreign:
                 self._table.skip_foreign(f"entry in the log of {request.key.stream_id!r}")
@@ -267,9 +278,16 @@ class Listener:
             self._hub.history_failed(request, now)
 
     def _log_unreadable(self, stream_id: str, error: Exception) -> None:
-        if self._unreadable is None:
+        has_told = self._unreadable is not None
+        if is_lasting(error):
+            # Other streams of the same server may be readable, again and again in between.
+            has_told, self._has_told_hopeless = self._has_told_hopeless, True
+            if len(self._hopeless) < _MOST_HOPELESS:
+                self._hopeless[stream_id] = error
+        if not has_told:
             self._unreadable = error
-            _log.warning("a history (%r) can't be read and is tried again: %s", stream_id, error)
+            told = explained(error)
+            _log.warning("a history (%r) can't be read and is tried again: %s", stream_id, told)
 
     # The channels
 
@@ -314,7 +332,9 @@ class Listener:
         self._lost = error
         if not self._has_told_loss and not self._is_closing:
             self._has_told_loss = True
-            _log.warning("the Pub/Sub connection is lost and will be made anew: %s", error)
+            _log.warning(
+                "the Pub/Sub connection is lost and will be made anew: %s", explained(error)
+            )
 
     def _hear(self, channels: _Channels, messages: list[Message]) -> None:
         self._find(channels)

@@ -19,7 +19,7 @@ from ..config import (
     StreamConfig,
     check_duration,
 )
-from ..connections import async_pool, url_from_environment
+from ..connections import async_pool, check_url, url_from_environment
 from ..core.event import encode_end, encode_event, encode_events, validate_event_name
 from ..core.headers import stream_headers
 from ..core.history import StreamInfo
@@ -64,6 +64,7 @@ class AsyncStreamManager:
         config: how streams are kept and delivered; None for ``StreamConfig.from_env()``.
 
     Raises:
+        ValueError: redis is no URL of a Redis, or has a setting that can't work.
         TypeError: redis is of another kind, such as a client for threads.
         ValueError: a ``STREAMY_`` variable isn't valid.
     """
@@ -460,6 +461,8 @@ class _Loop:
 
 
 def _checked(source: Any) -> str | redis.asyncio.Redis | None:
+    if isinstance(source, str):
+        check_url(source)
     if source is None or isinstance(source, str | redis.asyncio.Redis):
         return source
     if isinstance(source, redis.Redis):

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import urllib.parse
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
-import redis
 
 from ..config import StreamConfig
-from ..connections import MEMORY_URL, listener_connection, pool, url_from_environment
+from ..connections import MEMORY_URL, check_url, pool, url_from_environment
 from ..exceptions import InvalidEvent
 from ..keys import validate_stream_id
 from ..sync.manager import StreamManager
@@ -111,15 +109,11 @@ def checked_config(prefix: str, **settings: Any) -> StreamConfig:
 def checked_source(url: str) -> str:
     """The URL of a Redis, once its form is known to be good."""
     try:
-        # redis-py would say what stands there: part of a password that isn't encoded.
-        urllib.parse.urlsplit(url).port  # noqa: B018
-    except ValueError:
-        advice = "in a password everything but letters and digits is percent-encoded"
-        raise usage_error(f"the Redis URL has no valid port; {advice}") from None
-    try:
-        listener_connection(pool(url, connections=1, timeout=1.0))
-    except (ValueError, TypeError, redis.RedisError) as exc:
-        raise usage_error(f"wrong Redis URL: {exc}") from exc
+        check_url(url)
+    except ValueError as exc:
+        raise usage_error(str(exc)) from exc
+    # ImportError where memory:// needs an extra.
+    pool(url, connections=1, timeout=1.0)
     return url
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import redis
 
 from ..config import StreamConfig
-from ..connections import listener_connection, pool
+from ..connections import WrongSetting, listener_connection, pool
 from ..exceptions import StreamyError
 from ..sync.manager import StreamManager
 from .finding import Finding, Level, note, ok, problem
@@ -77,6 +77,8 @@ def _connect(connection: redis.Connection, prefix: str, user: str, where: str) -
         connection.connect()
         with contextlib.suppress(redis.exceptions.NoPermissionError):
             ask(connection, "PING")
+    except WrongSetting as exc:
+        return problem("connection", f"{where}: {exc}", "Mend it in the Redis URL.")
     except redis.AuthenticationError as exc:
         advice = "Check user and password; in a URL they are percent-encoded."
         return problem("connection", f"{where} refuses the login: {exc}", advice)
@@ -155,7 +157,7 @@ def _examine_role(identity: Mapping[str, str]) -> Iterator[Finding]:
     """Why nothing can be sent to this server, whatever else is right."""
     mode = identity.get("mode", "standalone")
     if mode != "standalone":
-        text = f"the server runs as {mode}, which isn't supported yet"
+        text = f"the server runs as {mode}, which isn't supported"
         yield problem("mode", text, "Use a Redis without cluster, and not the Sentinel itself.")
     if identity.get("role") in ("replica", "slave"):
         text = "this is a replica: it can be read, but not sent to"

@@ -32,7 +32,7 @@ from ..config import (
     TICK_INTERVAL,
     StreamConfig,
 )
-from ..connections import listener_connection
+from ..connections import explained, is_lasting, listener_connection
 from ..core.history import HistoryPage, HistoryRequest
 from ..core.hub import Commands
 from ..core.outbox import Failure
@@ -51,6 +51,8 @@ _log = logging.getLogger("streamy_redis.listener")
 
 # Pages read before others get their turn.
 _REQUESTS = 32
+# Streams of which is kept that they can't be read; those beyond wait as if Redis were away.
+_MOST_HOPELESS = 1000
 
 
 class Listener:
@@ -86,6 +88,9 @@ class Listener:
         self._server: ServerWatch | None = None
         # Why a page of the last batch could not be read.
         self._unreadable: Exception | None = None
+        # Of streams whose history this server will never show: why.
+        self._hopeless: dict[str, Exception] = {}
+        self._has_told_hopeless = False
 
     # What streams ask
 
@@ -98,6 +103,10 @@ class Listener:
     def trouble(self) -> Exception | None:
         """What Redis said, or why it said nothing, where something doesn't work."""
         return self._lost or self._unreadable or self._table.refusal
+
+    def lasting_trouble(self, stream_id: str) -> Exception | None:
+        """Why it is of no use to wait for this stream, if that is known."""
+        return self._lost if is_lasting(self._lost) else self._hopeless.get(stream_id)
 
     @property
     def has_subscribers(self) -> bool:
@@ -203,6 +212,7 @@ class Listener:
 
     def remove(self, subscriber: Subscriber) -> None:
         """Its client has left. Repeating it is harmless."""
+        self._hopeless.pop(subscriber.stream_id, None)
         with self._lock:
             self._hub.remove(subscriber, CloseReason.DISCONNECT, time.monotonic())
         self.drain()
@@ -429,6 +439,7 @@ class Listener:
         self, request: HistoryRequest, page: HistoryPage | Exception, now: float, asked_at: float
     ) -> None:
         if isinstance(page, HistoryPage):
+            self._hopeless.pop(request.key.stream_id, None)
             self._hub.receive_history(request, page, now, asked_at=asked_at)
             if page.has_foreign:
                 self._table.skip_foreign(f"entry in the log of {request.key.stream_id!r}")
@@ -437,9 +448,16 @@ class Listener:
             self._hub.history_failed(request, now)
 
     def _log_unreadable(self, stream_id: str, error: Exception) -> None:
-        if self._unreadable is None:
+        has_told = self._unreadable is not None
+        if is_lasting(error):
+            # Other streams of the same server may be readable, again and again in between.
+            has_told, self._has_told_hopeless = self._has_told_hopeless, True
+            if len(self._hopeless) < _MOST_HOPELESS:
+                self._hopeless[stream_id] = error
+        if not has_told:
             self._unreadable = error
-            _log.warning("a history (%r) can't be read and is tried again: %s", stream_id, error)
+            told = explained(error)
+            _log.warning("a history (%r) can't be read and is tried again: %s", stream_id, told)
 
     # The channels
 
@@ -488,7 +506,9 @@ class Listener:
         self._lost = error
         if not self._has_told_loss and not self._closing.is_set():
             self._has_told_loss = True
-            _log.warning("the Pub/Sub connection is lost and will be made anew: %s", error)
+            _log.warning(
+                "the Pub/Sub connection is lost and will be made anew: %s", explained(error)
+            )
 
     def _hear(self, messages: list[Message]) -> None:
         with self._lock:

@@ -19,7 +19,7 @@ from ..config import (
     StreamConfig,
     check_duration,
 )
-from ..connections import pool, url_from_environment
+from ..connections import check_url, pool, url_from_environment
 from ..core.event import encode_end, encode_event, encode_events, validate_event_name
 from ..core.headers import stream_headers
 from ..core.history import StreamInfo
@@ -71,6 +71,7 @@ class StreamManager:
             the app's settings over it.
 
     Raises:
+        ValueError: redis is no URL of a Redis, or has a setting that can't work.
         TypeError: redis is of another kind, such as an asyncio client.
         ValueError: a ``STREAMY_`` variable or a setting of the app isn't valid.
     """
@@ -114,8 +115,10 @@ class StreamManager:
         """
         base = self._own_config()
         config = base.with_settings(app.config)
+        if url := app.config.get("STREAMY_REDIS_URL"):
+            check_url(url)
         named = Named(
-            url=app.config.get("STREAMY_REDIS_URL") if self._source is None else None,
+            url=url if self._source is None else None,
             config=None if config is base else config,
         )
         self._adopt(named)
@@ -518,6 +521,8 @@ def _checked(source: Any) -> str | redis.Redis | None:
         raise TypeError(
             "StreamManager takes a redis.Redis; for a redis.asyncio.Redis use AsyncStreamManager"
         )
+    if isinstance(source, str):
+        check_url(source)
     if source is None or isinstance(source, str | redis.Redis):
         return source
     raise TypeError(f"redis must be a URL or a redis.Redis, not {type(source).__name__}")

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
-from ..config import OPEN_TIMEOUT, StreamConfig
+from ..config import OPEN_TIMEOUT, TROUBLE_INTERVAL, StreamConfig
+from ..connections import explained
 from ..core.event import ReceivedEvent, read_frame
 from ..core.publication import Position
 from ..core.replay import Replay
@@ -83,15 +84,15 @@ class Stream:
             self.is_open_within(OPEN_TIMEOUT)
 
     def is_open_within(self, seconds: float) -> bool:
-        """Waits; False if Redis hasn't answered by then."""
+        """Waits; False if Redis hasn't answered by then, or never will."""
         deadline = time.monotonic() + seconds
         while not self._is_decided:
             self._ready.clear()
             remaining = deadline - time.monotonic()
-            if remaining <= 0:
+            if remaining <= 0 or self.lasting_trouble is not None:
                 return False
             if not self._is_decided:
-                self._ready.wait(remaining)
+                self._ready.wait(min(remaining, TROUBLE_INTERVAL))
         return True
 
     @property
@@ -101,7 +102,12 @@ class Stream:
     @property
     def trouble(self) -> Exception | None:
         """Why Redis doesn't answer, as far as that is known."""
-        return self._listener.trouble
+        return self.lasting_trouble or self._listener.trouble
+
+    @property
+    def lasting_trouble(self) -> Exception | None:
+        """The same, where it is of no use to wait."""
+        return self._listener.lasting_trouble(self.subscriber.stream_id)
 
     @property
     def has_nothing_to_say(self) -> bool:
@@ -303,9 +309,8 @@ class Subscription:
         try:
             if not stream.is_open_within(self._config.send_timeout):
                 trouble = stream.trouble
-                reason = str(trouble or "") or "Redis did not answer in time"
                 raise RedisUnavailable(
-                    f"could not subscribe to {self._stream_id!r}: {reason}"
+                    f"could not subscribe to {self._stream_id!r}: {explained(trouble)}"
                 ) from trouble
         except BaseException:
             stream.close()

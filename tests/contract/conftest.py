@@ -58,7 +58,13 @@ class Shell:
 
     def manager(self, redis: Any = None, **config: Any) -> Any:
         """A manager, on the shell's server unless another is given."""
-        redis = self.url if redis is None else redis
+        return self._add(self.url if redis is None else redis, config)
+
+    def unnamed_manager(self, **config: Any) -> Any:
+        """A manager that finds its Redis by itself."""
+        return self._add(None, config)
+
+    def _add(self, redis: Any, config: dict[str, Any]) -> Any:
         if self.loop is not None:
             manager = AsyncioManager(redis, config=self.config(**config), loop=self.loop)
         else:
