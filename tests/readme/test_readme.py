@@ -193,7 +193,7 @@ def test_all_errors_are_named():
 def test_the_extras_install_what_is_shown():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    for_developers = {"demo", "docs", "test", "check"}
+    for_developers = {"demo", "docs", "test", "test-core", "check"}
     shown = {row[0].strip("`"): set(row[1].split(", ")) for row in table("extra")}
 
     assert shown == {
