@@ -12,8 +12,9 @@ import pytest
 
 from tests.browser import EventSource
 from tests.http.conftest import WITHOUT_HANDOVER
+from tests.nginx import Nginx
 from tests.sites import Site
-from tests.web_servers import KINDS
+from tests.web_servers import ASGI_KINDS, KINDS
 
 pytestmark = pytest.mark.alone
 
@@ -85,3 +86,54 @@ def test_a_client_that_is_too_slow_is_cut(new_one: Callable[..., Site], room: st
 
     assert_is_cut(slow)
     assert_is_quiet(site)
+
+
+@pytest.mark.parametrize("kind", ASGI_KINDS)
+def test_a_middleware_that_completes_what_it_is_given_does_not(
+    new_site: Callable[..., Site], room: str, kind: str
+):
+    """BaseHTTPMiddleware sends the last chunk for an endpoint that returns or raises."""
+    site = new_site(kind, app="tests.apps.wrapped_app:app", max_lifetime=1.0, **PATIENT)
+    site.streams.end_stream(f"{room} ended")
+    ended = site.browser(f"{room} ended")
+
+    assert_is_cut(site.browser(room).wait_open())
+    assert end_of(ended) == "clean"
+    assert_is_quiet(site)
+
+
+# As in docs/deploying.md. With proxy_http_version 1.0 a server has no way to say so.
+NGINX = """
+pid {folder}/pid;
+events {}
+http {
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    server {
+        listen 127.0.0.1:{port};
+        proxy_http_version 1.1;
+        location / { proxy_pass SERVER; }
+    }
+}
+"""
+
+
+@pytest.mark.parametrize("kind", ["gunicorn-gthread", "uvicorn"])
+def test_nginx_passes_a_cut_on(new_site: Callable[..., Site], kind: str):
+    site = new_site(kind, max_lifetime=1.0, **PATIENT)
+    site.streams.end_stream("ended")
+    with (
+        Nginx(NGINX.replace("SERVER", site.server.url)) as nginx,
+        EventSource(f"{nginx.url}/events/ended") as ended,
+        EventSource(f"{nginx.url}/events/running") as running,
+    ):
+        assert end_of(ended) == "clean"
+        assert_is_cut(running)
+        lines = [line for line in nginx.child.output.splitlines() if "[error]" in line]
+
+    assert len(lines) == 1
+    assert "upstream prematurely closed connection while reading upstream" in lines[0]
