@@ -19,8 +19,17 @@ from .web_servers import KINDS, ROOT, WebServer, environment
 
 put_on_path()
 FLAVOURS = ("valkey", "redis")
-# Each is one test, or few, of a minute or more.
-LONG = {"test_oldest_versions.py", "test_gevent.py", "test_newer_python.py", "test_compose.py"}
+# A file is one process's: these take longest.
+LONG = {
+    *(
+        "test_oldest_versions.py",
+        "test_newer_python.py",
+        "test_handover.py",
+        "test_interleavings.py",
+    ),
+    *("test_commands.py", "test_jobs.py", "test_llm.py", "test_compose.py", "test_gevent.py"),
+    *("test_pages.py", "test_done_when.py"),
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -30,6 +39,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "real_server: not on memory://")
     config.addinivalue_line("markers", "one_server: on one kind of real server only; slow or heavy")
+    config.addinivalue_line("markers", "each_server: what another kind of server may do otherwise")
+    config.addinivalue_line("markers", "refusal: decided before Redis is asked; on memory:// only")
     config.addinivalue_line("markers", "alone: times what is promised, beside no other test")
 
 

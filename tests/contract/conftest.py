@@ -28,13 +28,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _shells(marks: set[str]) -> Iterator[str]:
-    flavours = FLAVOURS[:1] if "one_server" in marks else FLAVOURS
+    flavours = FLAVOURS if "each_server" in marks and "one_server" not in marks else FLAVOURS[:1]
     if GEVENT:
         assert gevent.monkey.is_module_patched("threading")
         yield f"gevent-{FLAVOURS[0]}"
         return
     for words in ("threads", "asyncio"):
-        for flavour in flavours:
+        for flavour in flavours if "refusal" not in marks else ():
             yield f"{words}-{flavour}"
         if not marks & {"real_server", "one_server"}:
             yield f"{words}-memory"

@@ -13,6 +13,8 @@ from tests.deadline import Deadline
 
 from .conftest import EventId, Shell
 
+pytestmark = pytest.mark.each_server
+
 
 def test_the_first_call_ends_it_and_says_so(streams: Any):
     streams.send_event("room", "x")

@@ -10,6 +10,8 @@ from streamy_redis import InvalidEvent
 
 from .conftest import Shell
 
+pytestmark = pytest.mark.each_server
+
 
 def test_a_repeat_returns_the_same_id_and_stores_nothing(shell: Shell, streams: Any):
     reader = shell.reader(streams, "room")
@@ -70,6 +72,7 @@ def test_a_key_whose_event_was_trimmed_stores_a_new_one(shell: Shell):
 
 
 @pytest.mark.parametrize("key", ["", 7, "\ud800", b"k"], ids=repr)
+@pytest.mark.refusal
 def test_refuses_a_key_that_is_no_text(streams: Any, key: Any):
     with pytest.raises(InvalidEvent, match="idempotency_key"):
         streams.send_event("room", "x", idempotency_key=key)

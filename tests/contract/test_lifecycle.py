@@ -144,11 +144,13 @@ def test_refuses_a_client_of_the_other_kind(shell: Shell):
 
 
 @pytest.mark.parametrize("wrong", [7, b"redis://", {"url": "redis://"}, ["redis://"]], ids=repr)
+@pytest.mark.refusal
 def test_refuses_what_is_no_url_and_no_client(shell: Shell, wrong: Any):
     with pytest.raises(TypeError, match="redis"):
         shell.manager(wrong)
 
 
+@pytest.mark.refusal
 def test_refuses_a_config_of_another_kind(shell: Shell):
     kind = type(shell.manager().wrapped)
 

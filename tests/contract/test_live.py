@@ -11,6 +11,8 @@ from tests.deadline import Deadline
 
 from .conftest import EventId, Shell
 
+pytestmark = pytest.mark.each_server
+
 
 def test_a_slow_subscriber_is_bridged_from_the_log_without_loss(shell: Shell):
     streams = shell.manager(max_backlog=5)

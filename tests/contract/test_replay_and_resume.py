@@ -12,6 +12,8 @@ from tests.deadline import Deadline
 
 from .conftest import EventId, Shell
 
+pytestmark = pytest.mark.each_server
+
 
 def with_tag(event_id: str, tag: str) -> str:
     return f"{event_id.rpartition('-')[0]}-{tag}"
@@ -69,6 +71,7 @@ def test_replay_of_a_stream_without_events_is_empty(shell: Shell, streams: Any, 
 
 
 @pytest.mark.parametrize("replay", [-1, True, 1.5, "some", None], ids=repr)
+@pytest.mark.refusal
 def test_refuses_other_replays(shell: Shell, replay: Any):
     nowhere = shell.manager("redis://127.0.0.1:1/0")
 

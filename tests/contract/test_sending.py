@@ -227,6 +227,7 @@ def circular() -> list[Any]:
     ],
     ids=lambda data: repr(data)[:20].encode("ascii", "replace").decode(),
 )
+@pytest.mark.refusal
 def test_refuses_data_that_json_or_utf8_cannot_carry(streams: Any, data: Any):
     with pytest.raises(InvalidEvent, match="data") as caught:
         streams.send_event("room", data)
@@ -296,6 +297,7 @@ def test_the_largest_event_goes_through(shell: Shell, streams: Any):
 @pytest.mark.parametrize(
     "name", ["a\nb", "a\rb", "a\0b", "stream-", "stream-open", "\ud800", 7, b"name"], ids=repr
 )
+@pytest.mark.refusal
 def test_refuses_event_names_that_no_event_line_can_carry(streams: Any, name: Any):
     with pytest.raises(InvalidEvent, match="event_name"):
         streams.send_event("room", "x", name)
@@ -315,6 +317,7 @@ def test_takes_any_other_event_name(shell: Shell, streams: Any, name: str):
 
 
 @pytest.mark.parametrize("retry", [True, -1, 2**31, 1.0, "1"], ids=repr)
+@pytest.mark.refusal
 def test_refuses_retry_that_is_no_number_of_milliseconds(streams: Any, retry: Any):
     with pytest.raises(InvalidEvent, match="retry"):
         streams.send_event("room", "x", retry=retry)

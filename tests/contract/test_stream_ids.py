@@ -57,6 +57,7 @@ NASTY = [
     ["", "x" * 513, "é" * 257, "a\nb", "a\0", "\x7f", "\x9f", "\t", "\ud800", None, 7, b"a", ["a"]],
     ids=lambda value: repr(value)[:12],
 )
+@pytest.mark.refusal
 def test_refuses_a_bad_stream_id_before_redis_is_asked(shell: Shell, stream_id: Any):
     nowhere = shell.manager("redis://127.0.0.1:1/0")
     calls = [

@@ -11,6 +11,8 @@ from tests.stamps import keys
 
 from .conftest import Shell
 
+pytestmark = pytest.mark.each_server
+
 
 @pytest.fixture
 def bare(shell: Shell) -> Any:

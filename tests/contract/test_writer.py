@@ -188,6 +188,7 @@ def test_what_can_t_be_sent_is_refused_at_once(shell: Shell, streams: Any, argum
     ("arguments", "error"),
     [(("",), InvalidEvent), (("room", 0), ValueError), (("room", "1"), TypeError)],
 )
+@pytest.mark.refusal
 def test_a_wrong_argument_is_refused(streams: Any, arguments: Any, error: type[Exception]):
     with pytest.raises(error):
         streams.writer(*arguments)

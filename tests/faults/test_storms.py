@@ -75,9 +75,12 @@ def stampede(port: int, paths: list[str], timeout: float) -> tuple[float, float]
         return asked, time.monotonic() - start
 
 
-@pytest.mark.parametrize("streams", ["one stream", "a stream each"])
-@pytest.mark.parametrize("site", [0, 1], ids=["gunicorn-gthread", "uvicorn"])
-def test_1000_newcomers_within_a_second(stage: Stage, streams: str, site: int):
+@pytest.mark.parametrize(
+    ("site", "streams"),
+    [(0, "a stream each"), (1, "one stream"), (1, "a stream each")],
+    ids=["gunicorn-gthread, a stream each", "uvicorn, one stream", "uvicorn, a stream each"],
+)
+def test_1000_newcomers_within_a_second(stage: Stage, site: int, streams: str):
     """On 40 threads as well as on an event loop: a stream takes no thread.
 
     A bare `listen()` loop has no clients that could come; nothing naive to catch.
