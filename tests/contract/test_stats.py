@@ -143,6 +143,7 @@ def test_before_first_use_all_is_zero_and_nothing_is_started(shell: Shell):
         "timeout": 0,
         "lifetime": 0,
         "shutdown": 0,
+        "failed": 0,
     }
     assert set(threading.enumerate()) <= threads
 
