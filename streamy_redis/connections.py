@@ -71,7 +71,8 @@ _PASSING_ERRORS = (
 _PASSING_CODES = re.compile(
     r"\b(BUSY|OOM|MISCONF|READONLY|NOREPLICAS)\b|max number of clients reached"
 )
-# Answers of a node of a cluster, whose codes redis-py cuts off. MovedError is an AskError.
+# Answers of a node of a cluster: newer redis-py has classes for them, and cuts their codes off.
+# MovedError is an AskError.
 _OF_A_CLUSTER: dict[type[Exception], str] = {
     redis.exceptions.MovedError: "MOVED ",
     redis.exceptions.AskError: "ASK ",
@@ -227,7 +228,8 @@ def without_arguments(error: Exception) -> Exception:
 def is_lasting(error: Exception | None) -> bool:
     """Whether nothing but another URL or setting can help, however long one waits."""
     return (
-        isinstance(error, (WrongSetting, *_OF_A_CLUSTER))
+        isinstance(error, WrongSetting)
+        or _cluster_code(error) is not None
         or _NO_SCRIPTS.search(str(error)) is not None
     )
 
@@ -235,12 +237,22 @@ def is_lasting(error: Exception | None) -> bool:
 def explained(error: Exception | None) -> str:
     """What a person reads of an error: what Redis said, and what to do if it is of a wrong kind."""
     said = str(error or "") or "Redis did not answer in time"
-    for kind, code in _OF_A_CLUSTER.items():
-        if isinstance(error, kind):
-            return f"{code}{said.removeprefix(code)}: {_CLUSTER}"
+    code = _cluster_code(error)
+    if code is not None:
+        return f"{code}{said.removeprefix(code)}: {_CLUSTER}"
     if isinstance(error, redis.exceptions.ReadOnlyError):
         return f"{said.removesuffix('.')}: {_REPLICA}"
     return f"{said}: {_SENTINEL}" if _NO_SCRIPTS.search(said) else said
+
+
+def _cluster_code(error: Exception | None) -> str | None:
+    """With which code a node of a cluster answers; None if it is something else."""
+    if not isinstance(error, redis.ResponseError):
+        return None
+    for kind, code in _OF_A_CLUSTER.items():
+        if isinstance(error, kind) or str(error).startswith(code):
+            return code
+    return None
 
 
 def refusal(action: str, key: str, error: Exception) -> str:
