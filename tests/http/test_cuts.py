@@ -7,10 +7,12 @@ all there is, so that chunk must not come before the end, on any server, for wha
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from tests.browser import EventSource
+from tests.deadline import Deadline
 from tests.http.conftest import WITHOUT_HANDOVER
 from tests.nginx import Nginx
 from tests.sites import Site
@@ -137,3 +139,34 @@ def test_nginx_passes_a_cut_on(new_site: Callable[..., Site], kind: str):
 
     assert len(lines) == 1
     assert "upstream prematurely closed connection while reading upstream" in lines[0]
+
+
+LISTEN = """url => {
+    window.data = [];
+    window.opens = 0;
+    const source = new EventSource(url);
+    source.onmessage = event => window.data.push(event.data);
+    source.addEventListener("stream-open", () => window.opens++);
+}"""
+
+
+@pytest.mark.parametrize("kind", ["gunicorn-gthread", "uvicorn"])
+def test_chromium_loses_nothing_in_ten_cuts(
+    new_site: Callable[..., Site], context: Any, room: str, kind: str
+):
+    site = new_site(kind, max_lifetime=0.5)
+    page = context.new_page()
+    page.goto(f"{site.server.url}/ping")
+    page.evaluate(LISTEN, site.server.stream_url("events", room))
+    page.wait_for_function("window.opens >= 1")
+    sent: list[str] = []
+
+    def is_cut_often_enough() -> bool:
+        sent.append(str(len(sent)))
+        site.streams.send_event(room, sent[-1])
+        return bool(page.evaluate("window.opens") > 10)
+
+    Deadline(30).until(is_cut_often_enough, every=0.05)
+    page.wait_for_function(f"window.data.length >= {len(sent)}")
+
+    assert page.evaluate("window.data") == sent
