@@ -8,8 +8,6 @@ import os
 import threading
 from typing import Any
 
-from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
-from opentelemetry.sdk.trace import TracerProvider
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.middleware import Middleware
@@ -109,15 +107,23 @@ def wrapping_receive(app: Any) -> Any:
     return wrapped
 
 
-MIDDLEWARE = {
-    "": [],
-    "BaseHTTPMiddleware": [Middleware(BaseHTTPMiddleware, dispatch=passed_on)],
-    "closure": [Middleware(wrapping_receive)],
-    "OpenTelemetry": [Middleware(OpenTelemetryMiddleware, tracer_provider=TracerProvider())],
-}
+def middleware(name: str) -> list[Middleware]:
+    """What stands around everything: nothing without a name."""
+    if name == "OpenTelemetry":
+        # Not everywhere where this application runs.
+        from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+        from opentelemetry.sdk.trace import TracerProvider
+
+        return [Middleware(OpenTelemetryMiddleware, tracer_provider=TracerProvider())]
+    known = {
+        "BaseHTTPMiddleware": [Middleware(BaseHTTPMiddleware, dispatch=passed_on)],
+        "closure": [Middleware(wrapping_receive)],
+    }
+    return known[name] if name else []
+
 
 app = Starlette(
-    middleware=MIDDLEWARE[os.environ.get("TEST_MIDDLEWARE", "")],
+    middleware=middleware(os.environ.get("TEST_MIDDLEWARE", "")),
     routes=[
         Route("/ping", ping),
         Route("/worker", worker),
