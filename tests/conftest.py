@@ -177,6 +177,8 @@ def chromium() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     program = need("chromium")
+    # Playwright's own wants a library that bare machines haven't.
+    os.environ.setdefault("PLAYWRIGHT_NODEJS_PATH", need("node"))
     with sync_playwright() as driver:
         browser = driver.chromium.launch(
             executable_path=program,
