@@ -95,18 +95,6 @@ async def passed_on(request: Request, call_next: Any) -> Response:
     return await call_next(request)
 
 
-def wrapping_receive(app: Any) -> Any:
-    """A middleware whose receive() is a closure."""
-
-    async def wrapped(scope: Any, receive: Any, send: Any) -> None:
-        async def received() -> Any:
-            return await receive()
-
-        await app(scope, received, send)
-
-    return wrapped
-
-
 def middleware(name: str) -> list[Middleware]:
     """What stands around everything: nothing without a name."""
     if name == "OpenTelemetry":
@@ -115,11 +103,7 @@ def middleware(name: str) -> list[Middleware]:
         from opentelemetry.sdk.trace import TracerProvider
 
         return [Middleware(OpenTelemetryMiddleware, tracer_provider=TracerProvider())]
-    known = {
-        "BaseHTTPMiddleware": [Middleware(BaseHTTPMiddleware, dispatch=passed_on)],
-        "closure": [Middleware(wrapping_receive)],
-    }
-    return known[name] if name else []
+    return [Middleware(BaseHTTPMiddleware, dispatch=passed_on)] if name else []
 
 
 app = Starlette(
