@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import threading
 from collections.abc import Callable, Iterator
@@ -43,11 +44,12 @@ class WsgiResponse:
         self._thread.start()
 
     def _read(self) -> None:
-        for chunk in self._chunks:
-            self.body += chunk
-            if self._has_left:
-                break
-        self._chunks.close()
+        # How a response that is cut ends.
+        with contextlib.closing(self._chunks), contextlib.suppress(BrokenPipeError):
+            for chunk in self._chunks:
+                self.body += chunk
+                if self._has_left:
+                    break
 
     def close(self) -> None:
         # As a server notices it: at the next write.
