@@ -135,16 +135,21 @@ REPLICAS = ("flask-1", "flask-2")
 
 
 @pytest.fixture(scope="module")
+def programs() -> None:
+    """What the services and their health checks run."""
+    for program in NEEDED:
+        need(program)
+
+
+@pytest.fixture(scope="module")
 def image() -> Image:
     """What the Dockerfile has built."""
     return Image(new_folder("image") / "root").build()
 
 
 @pytest.fixture(scope="module")
-def stack(image: Image) -> Iterator[ComposeStack]:
+def stack(programs: None, image: Image) -> Iterator[ComposeStack]:
     """All services, each healthy."""
-    for program in NEEDED:
-        need(program)
     stack = ComposeStack(image, new_folder("compose"), files=PRODUCTION, sources=ROOT)
     try:
         yield stack.start()
@@ -272,7 +277,7 @@ def sources() -> Path:
 
 
 @pytest.fixture
-def development(image: Image, sources: Path) -> Iterator[ComposeStack]:
+def development(programs: None, image: Image, sources: Path) -> Iterator[ComposeStack]:
     """All services on the copy, each healthy."""
     stack = ComposeStack(image, new_folder("compose"), files=DEVELOPMENT, sources=sources)
     try:
