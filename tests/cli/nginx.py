@@ -36,7 +36,7 @@ class InFront(Nginx):
     """Passes requests on, with more directives for the location.
 
     What it buffers it holds back until a buffer is full, unless the response comes in chunks: so
-    Flask's on gunicorn, which end with their connection, and not uvicorn's.
+    those of HTTP/1.0.
 
     Args:
         version: of HTTP, to the server.

@@ -269,7 +269,7 @@ def test_nginx_as_it_is_does_no_harm(site: Site, room: str, version: str):
 
 def test_an_nginx_that_buffers_is_found(flask_site: Site, room: str):
     directive = "proxy_ignore_headers X-Accel-Buffering;"
-    with InFront(flask_site.server.url, directive, version="1.1") as proxy:
+    with InFront(flask_site.server.url, directive, version="1.0") as proxy:
         failed = examine(flask_site, room, proxy.url)
 
     found = findings(failed)["endpoint", "delivery"]
