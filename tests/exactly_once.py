@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -34,6 +34,7 @@ class SentLog:
         self._lock = threading.Lock()
         self._returned: dict[str, str] = {}
         self._unsure: list[str] = []
+        self._losses: list[set[str]] = []
 
     def returned(self, event_id: str, data: str) -> None:
         with self._lock:
@@ -45,8 +46,25 @@ class SentLog:
         with self._lock:
             self._unsure.append(data)
 
+    def lose(self, ids: Collection[str]) -> None:
+        """A failover, or whatever took the history away, lost these, if any: a reset is owed."""
+        with self._lock:
+            if ids:
+                self._losses.append(set(ids))
+
     def __len__(self) -> int:
         return len(self._returned)
+
+    @property
+    def losses(self) -> int:
+        """How often something was lost: so many resets are owed to who was there all the time."""
+        with self._lock:
+            return len(self._losses)
+
+    @property
+    def lost(self) -> set[str]:
+        with self._lock:
+            return set().union(*self._losses)
 
     @property
     def ids(self) -> list[str]:
@@ -72,6 +90,10 @@ class Delivery:
     The client is owed everything newer than the id of its first `stream-open`. At a `stream-reset`
     what lies between its cursor and the reset's id is forgiven and listed in `skipped`; after a
     reset the order starts anew at the reset's id.
+
+    Where it is said what was lost, nothing else is forgiven. What was lost is where a reset stands
+    in its place: behind all older and before all newer that the client saw. A client whose newest
+    was lost may be sent back by the reset: from there on it is owed again what was kept, once.
     """
 
     sent: SentLog
@@ -84,46 +106,80 @@ class Delivery:
     resets: int = 0
 
     def __post_init__(self) -> None:
-        ids = self.sent.ids
-        payloads = self.sent.payloads
-        doubtful = self.sent.doubtful
-        cursor: tuple[int, int] | None = None
-        got: set[str] = set()
-        forgiven: set[str] = set()
-        first: tuple[int, int] | None = None
+        self._ids = self.sent.ids
+        self._lost = self.sent.lost
+        self._payloads = self.sent.payloads
+        self._doubtful = self.sent.doubtful
+        self._got: set[str] = set()
+        self._forgiven: set[str] = set()
+        self._first: tuple[int, int] | None = None
+        self._cursor: tuple[int, int] = (0, 0)
+        # The newest event so far, by its position and its id.
+        self._newest: tuple[int, int] = (0, 0)
+        self._newest_id = ""
+        # Since the last reset: the newest before it, until a newer one comes.
+        self._reset_after: tuple[int, int] | None = None
         for event in self.seen:
-            event_id = event.last_event_id
             if event.type == "stream-open":
-                if first is None:
-                    first = cursor = position_of(event_id)
-                continue
-            if event.type == "stream-reset":
-                self.resets += 1
-                to = position_of(event_id)
-                forgiven |= {i for i in ids if (cursor or (0, 0)) < position_of(i) <= to}
-                cursor = to
-                continue
-            if event.type == "stream-end":
-                continue
-            if event_id in got:
-                self.repeated.append(event_id)
-                continue
-            got.add(event_id)
-            if event_id not in payloads:
-                if event.data in doubtful:
-                    doubtful.remove(event.data)
-                else:
-                    self.foreign.append(event_id)
-            elif payloads[event_id] != event.data:
+                if self._first is None:
+                    self._first = self._cursor = self._newest = position_of(event.last_event_id)
+            elif event.type == "stream-reset":
+                self._take_reset(position_of(event.last_event_id))
+            elif event.type != "stream-end":
+                self._take(event)
+        self._forgive_lost(before=None)
+        self._conclude()
+
+    def _take_reset(self, to: tuple[int, int]) -> None:
+        self.resets += 1
+        forgivable = self._lost or self._ids
+        self._forgiven |= {i for i in forgivable if self._cursor < position_of(i) <= to}
+        if to < self._cursor and self._newest_id in self._lost:
+            self._got -= {i for i in self._got - self._lost if position_of(i) > to}
+        if self._reset_after is None:
+            self._reset_after = self._newest
+        self._cursor = to
+
+    def _take(self, event: Seen) -> None:
+        event_id = event.last_event_id
+        if event_id in self._got:
+            self.repeated.append(event_id)
+            return
+        self._got.add(event_id)
+        if event_id not in self._payloads:
+            if event.data in self._doubtful:
+                self._doubtful.remove(event.data)
+            else:
                 self.foreign.append(event_id)
-            if cursor is None or position_of(event_id) <= cursor:
-                self.out_of_order.append(event_id)
-            cursor = position_of(event_id)
-        owed = [i for i in ids if first is not None and position_of(i) > first]
-        self.skipped = [i for i in owed if i in forgiven and i not in got]
-        self.missing = [i for i in owed if i not in got and i not in forgiven]
+        elif self._payloads[event_id] != event.data:
+            self.foreign.append(event_id)
+        position = position_of(event_id)
+        if self._first is None or position <= self._cursor:
+            self.out_of_order.append(event_id)
+        self._cursor = position
+        if position > self._newest:
+            self._forgive_lost(before=position)
+            self._newest, self._newest_id = position, event_id
+
+    def _forgive_lost(self, *, before: tuple[int, int] | None) -> None:
+        """What was lost in the very place where a reset stood."""
+        if self._reset_after is None:
+            return
+        self._forgiven |= {
+            i
+            for i in self._lost
+            if self._reset_after < position_of(i) and (before is None or position_of(i) < before)
+        }
+        self._reset_after = None
+
+    def _conclude(self) -> None:
+        first = self._first
         if first is None:
-            self.missing = ids
+            self.missing = self._ids
+            return
+        owed = [i for i in self._ids if position_of(i) > first and i not in self._got]
+        self.skipped = [i for i in owed if i in self._forgiven]
+        self.missing = [i for i in owed if i not in self._forgiven]
 
     def verdict(self) -> dict[str, object]:
         return {

@@ -72,3 +72,67 @@ def test_a_reset_forgives_what_lies_before_it_and_nothing_after():
 
     assert (delivery.resets, delivery.skipped) == (1, [event_id(2), event_id(3)])
     assert delivery.missing == [event_id(5)]
+
+
+AFTER = EPOCH + 1
+
+
+def after_a_failover(*seen: int | str) -> Delivery:
+    """1 and 2 were kept, 3 and 4 lost; then 12 and 13, of another life, were sent.
+
+    Args:
+        seen: what a client saw, in that order; "reset 10" is one with the id of 10.
+    """
+
+    def id_of(number: int) -> str:
+        return event_id(number, AFTER if number >= 10 else EPOCH)
+
+    def event(of: int | str) -> MessageEvent:
+        if isinstance(of, str):
+            return MessageEvent("stream-reset", "{}", id_of(int(of.split()[1])))
+        return MessageEvent("message", str(of), id_of(of))
+
+    log = SentLog()
+    for number in (1, 2, 3, 4, 12, 13):
+        log.returned(id_of(number), str(number))
+    log.lose([id_of(3), id_of(4)])
+    return Delivery(log, [*saw(), *map(event, seen)])
+
+
+def test_what_a_failover_lost_is_forgiven_where_a_reset_stands_in_its_place():
+    behind = after_a_failover(1, 2, "reset 11", 12, 13)
+    behind.assert_exactly_once(resets=1)
+    assert behind.skipped == [event_id(3), event_id(4)]
+    after_a_failover(1, 2, 3, "reset 11", 12, 13).assert_exactly_once(resets=1)
+
+
+def test_who_is_ahead_of_a_failover_is_shown_again_what_was_kept():
+    after_a_failover(1, 2, 3, 4, "reset 0", 1, 2, 12, 13).assert_exactly_once(resets=1)
+    partly = after_a_failover(1, 2, 3, "reset 0", 1, 2, 12, 13)
+    partly.assert_exactly_once(resets=1)
+    assert partly.skipped == [event_id(4)]
+
+
+def test_sees_that_what_a_failover_lost_was_skipped_in_silence():
+    lost = [event_id(3), event_id(4)]
+    assert after_a_failover(1, 2, 12, 13).missing == lost
+    # A reset that stands elsewhere tells of something else.
+    assert after_a_failover(1, "reset 1", 2, 12, 13).missing == lost
+    assert after_a_failover(1, 2, 12, "reset 12", 13).missing == lost
+    assert after_a_failover(1, 2, 3, 12, 13).missing == lost[1:]
+
+
+def test_sees_that_what_a_failover_kept_is_missing():
+    assert after_a_failover(1, "reset 11", 12, 13).missing == [event_id(2)]
+    assert after_a_failover(1, 2, 3, 4, "reset 0", 2, 12, 13).missing == [event_id(1)]
+    assert after_a_failover(1, 2, 3, 4, "reset 11", 13).missing == [event_id(12, AFTER)]
+
+
+def test_sees_a_repeat_after_a_failover():
+    twice = [event_id(1), event_id(2)]
+    assert after_a_failover(1, 2, 3, 4, 1, 2, 12, 13).repeated == twice
+    # Shown again once, and by nobody but who is ahead.
+    assert after_a_failover(1, 2, 3, "reset 0", 1, 2, 1, 2, 12, 13).repeated == twice
+    assert after_a_failover(1, 2, "reset 0", 1, 2, 12, 13).repeated == twice
+    # What is lost can't come again.
+    assert after_a_failover(1, 2, 3, "reset 0", 1, 2, 3, 12).repeated == [event_id(3)]
