@@ -65,6 +65,8 @@ class EventSource:
         self._receive_buffer = receive_buffer
         self._reading = threading.Event()
         self._reading.set()
+        self._has_network = threading.Event()
+        self._has_network.set()
         self.local_port = 0
         self._parts = urllib.parse.urlsplit(url)
         self._changed = threading.Condition()
@@ -154,6 +156,15 @@ class EventSource:
             with contextlib.suppress(OSError):
                 self._socket.shutdown(how)
 
+    def leave(self) -> EventSource:
+        """Lose the connection, and have no network until come_back()."""
+        self._has_network.clear()
+        self.cut()
+        return self.wait_for(lambda s: s.state is not ReadyState.OPEN, what="it is away")
+
+    def come_back(self) -> None:
+        self._has_network.set()
+
     def pause(self) -> None:
         """Stop reading from the connection, without closing it."""
         self._reading.clear()
@@ -165,6 +176,7 @@ class EventSource:
         """What the page's close() does; then the thread is gone."""
         self._stopping.set()
         self._reading.set()
+        self._has_network.set()
         self.cut()
         if self._thread.ident is not None:
             self._thread.join(10)
@@ -188,6 +200,7 @@ class EventSource:
                     self.state = ReadyState.CONNECTING
                     self._changed.notify_all()
                 self._stopping.wait(self._retry / 1000)
+                self._has_network.wait()
         except BaseException as error:  # a mistake of this class must show in the test, not hide
             self.failure = repr(error)
             raise
@@ -213,6 +226,8 @@ class EventSource:
                 self._socket = connection
             if self._stopping.is_set():
                 return False
+            if not self._has_network.is_set():
+                return True
             return self._converse(connection)
         finally:
             with self._changed:

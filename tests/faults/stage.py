@@ -28,6 +28,7 @@ from tests.web_servers import KINDS, WebServer, environment
 from .naive import NaiveSubscriber, stored
 from .proxy import Proxy
 from .senders import Sender
+from .standby import Standby
 
 __all__ = [
     "BYSTANDER_EVENTS",
@@ -107,13 +108,13 @@ class Stage:
         **config: Any,
     ) -> None:
         self.is_alone = is_alone
-        self.redis = RedisServer(
-            os.environ.get("STREAMY_FAULT_SERVER"), durable=True, arguments=_ADMIN
-        ).start()
+        self.redis = self.another_server()
         self.prefix = f"t-{uuid.uuid4().hex[:12]}"
         self.config = config
         # What senders of a scene may be sent through.
         self.senders = Proxy(self.redis.port)
+        # What meets no fault but a failover.
+        self.unharmed = Proxy(self.redis.port)
         self.sites = [StageSite(kind, self.redis.port, self.prefix, **config) for kind in kinds]
         for site in self.sites:
             self._warm_up(site)
@@ -131,10 +132,27 @@ class Stage:
     @property
     def admin_url(self) -> str:
         """For connections that no fault of the default user's touches."""
-        return f"redis://admin:any@127.0.0.1:{self.redis.port}/0"
+        return _admin_url(self.redis.port)
 
-    def admin(self) -> redis.Redis:
-        return redis.Redis.from_url(self.admin_url)
+    def admin(self, server: RedisServer | None = None) -> redis.Redis:
+        """Of the server that is in use, or of another."""
+        return redis.Redis.from_url(_admin_url((server or self.redis).port))
+
+    def another_server(self) -> RedisServer:
+        """As the one in use, but empty."""
+        binary = os.environ.get("STREAMY_FAULT_SERVER")
+        return RedisServer(binary, durable=True, arguments=_ADMIN).start()
+
+    @property
+    def proxies(self) -> list[Proxy]:
+        """All ways to the server."""
+        return [self.senders, self.unharmed, *(site.proxy for site in self.sites)]
+
+    @contextlib.contextmanager
+    def standby(self) -> Iterator[Standby]:
+        """A replica that has everything, for as long as it is wanted."""
+        with contextlib.closing(Standby(self)) as standby:
+            yield standby
 
     def _warm_up(self, site: StageSite) -> None:
         """For what a process makes once and keeps: threads, the log's connection, scripts."""
@@ -178,7 +196,7 @@ class Stage:
     @contextlib.contextmanager
     def scene(self, **kwargs: Any) -> Iterator[Scene]:
         """A room with clients and a sender, another room beside it; everything gone afterwards."""
-        own = OwnProcess([self.senders, *(site.proxy for site in self.sites)])
+        own = OwnProcess(self.proxies)
         scene = Scene(self, **kwargs)
         try:
             yield scene
@@ -193,7 +211,12 @@ class Stage:
         for site in self.sites:
             site.close()
         self.senders.close()
+        self.unharmed.close()
         self.redis.close()
+
+
+def _admin_url(port: int) -> str:
+    return f"redis://admin:any@127.0.0.1:{port}/0"
 
 
 class OwnProcess:
@@ -283,7 +306,7 @@ class Scene:
         sender_config = {"history_length": 20_000, **sender_config}
         self.sender = Sender(url, stage.prefix, self.room, rate=rate, **sender_config)
         self.other = Sender(url, stage.prefix, self.beside, rate=50, name="beside", **sender_config)
-        self._bursts = StreamManager(stage.admin_url, config=self.sender.config)
+        self._bursts = StreamManager(_admin_url(stage.unharmed.port), config=self.sender.config)
         for browser in [*self.browsers, *self.bystanders]:
             browser.wait_for(3)
 
@@ -303,6 +326,38 @@ class Scene:
         data = [f"rewritten {n}" for n in range(count)]
         with StreamManager(self.stage.admin_url, config=self.sender.config) as newcomer:
             return newcomer.send_events(self.room, data)
+
+    def lose(self, act: Callable[[], object]) -> None:
+        """Act while nobody sends, and note what is in neither room's log any more.
+
+        A send under way could come twice: stored here, its reply lost, and stored there.
+        """
+        senders = {self.room: self.sender, self.beside: self.other}
+
+        def note() -> None:
+            before = {room: self._ids_in_the_log(room) for room in senders}
+            act()
+            for room, sender in senders.items():
+                sender.sent.lose(before[room] - self._ids_in_the_log(room))
+
+        self.paused(lambda: self.other.paused(note))
+
+    def fail_over(self, standby: Standby) -> None:
+        """The standby takes over with what it has."""
+        self.lose(lambda: self._follow(standby.take_over))
+
+    def fail_over_with_everything(self, standby: Standby) -> None:
+        """The standby takes over while senders go on."""
+        self._follow(standby.take_over_with_everything)
+
+    def _follow(self, take_over: Callable[[], None]) -> None:
+        take_over()
+        self.admin.close()
+        self.admin = self.stage.admin()
+
+    def _ids_in_the_log(self, room: str) -> set[str]:
+        log = stored(self.admin, f"{self.stage.prefix}:{{{room}}}:log")
+        return {event.last_event_id for event in log}
 
     @contextlib.contextmanager
     def redis_away(self, site: StageSite | None = None) -> Iterator[None]:
@@ -376,10 +431,14 @@ class Scene:
     def _waits(self, site: StageSite) -> list[tuple[float, float]]:
         """When events were sent that count, and how long they took to a site's bystander."""
         browser = self.bystanders[self.stage.sites.index(site)]
+        arrived: dict[str, float] = {}
+        for event, arrival in zip(list(browser.events), list(browser.arrivals), strict=False):
+            # A reset may show it again.
+            arrived.setdefault(event.data, arrival)
         return [
             (began, arrival - began)
-            for event, arrival in zip(list(browser.events), list(browser.arrivals), strict=False)
-            if (began := self.other.began.get(event.data)) is not None and self._counts(began, site)
+            for data, arrival in arrived.items()
+            if (began := self.other.began.get(data)) is not None and self._counts(began, site)
         ]
 
     def assert_bystanders_are_quick(self) -> None:
