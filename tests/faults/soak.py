@@ -21,7 +21,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -64,20 +64,17 @@ class Figures:
     faults: Counter[str] = dataclasses.field(default_factory=Counter)
     failures: list[str] = dataclasses.field(default_factory=list)
 
-    def take(self, scene: Scene, losses: int) -> None:
+    def take(self, scene: Scene) -> None:
         """One scene's records, whatever became of it."""
         self.scenes += 1
-        both = (
-            (scene.sender, scene.browsers, losses),
-            (scene.other, scene.bystanders, scene.beside_losses),
-        )
-        for sender, browsers, lost in both:
+        both = ((scene.sender, scene.browsers), (scene.other, scene.bystanders))
+        for sender, browsers in both:
             self.sent += len(sender.sent)
             self.send_errors += len(sender.errors)
             self.longest_send = max(self.longest_send, max(sender.took, default=0.0))
             for browser in browsers:
                 self._take_client(sender.sent, browser)
-                self.resets_expected += lost
+                self.resets_expected += sender.sent.losses
         self.naive_missing += len(Delivery(scene.sender.sent, scene.naive.events).missing)
 
     def fail(self, what: str) -> None:
@@ -106,10 +103,7 @@ class Figures:
 
 
 class SoakScene(Scene):
-    """A scene that counts how often its histories were lost."""
-
-    losses = 0
-    beside_losses = 0
+    """A scene that remembers what happened in it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -149,13 +143,9 @@ class SoakScene(Scene):
             if wait > BYSTANDER_P99
         )
 
-    def both_paused(self, act: Callable[[], object]) -> None:
-        """While nobody sends: a send under way when its history is lost may come twice."""
-        self.paused(lambda: self.other.paused(act))
-
     def finish_soak(self) -> None:
         """As finish(), with as many resets as there were losses."""
-        self.finish(resets=self.losses, beside_resets=self.beside_losses)
+        self.finish(resets=self.sender.sent.losses, beside_resets=self.other.sent.losses)
         self.assert_manners()
 
 
@@ -217,22 +207,65 @@ def redis_restarted_empty(scene: SoakScene, rng: random.Random) -> None:
         pause(rng.choice([0, 0.3, 2]))
         scene.stage.redis.restart(empty=True)
 
-    scene.both_paused(restart)
-    scene.losses += 1
-    scene.beside_losses += 1
+    scene.lose(restart)
 
 
 @fault(takes_redis_away=True)
 def history_lost(scene: SoakScene, rng: random.Random) -> None:
     how = rng.choice(["flush", "delete", "evict"])
     if how == "flush":
-        scene.both_paused(lambda: (scene.wait_complete(HEALED), scene.admin.flushall()))
-        scene.beside_losses += 1
+        scene.lose(lambda: (scene.wait_complete(HEALED), scene.admin.flushall()))
     elif how == "delete":
-        scene.paused(lambda: scene.admin.delete(scene.log_key))
+        scene.lose(lambda: scene.admin.delete(scene.log_key))
     else:
-        scene.both_paused(lambda: fill_the_memory(scene))
-    scene.losses += 1
+        scene.lose(lambda: fill_the_memory(scene))
+
+
+@fault(2, takes_redis_away=True)
+def failover_that_lost_nothing(scene: SoakScene, rng: random.Random) -> None:
+    with scene.stage.standby() as standby, lagging(some_clients(scene, rng), rng):
+        pause(rng.uniform(0, 1))
+        scene.fail_over_with_everything(standby)
+        pause(rng.uniform(0, 0.5))
+
+
+@fault(3, takes_redis_away=True)
+def failover_that_lost_the_newest(scene: SoakScene, rng: random.Random) -> None:
+    """Who lags has seen nothing of what is lost, or some of it, or all."""
+    clients = some_clients(scene, rng)
+    with scene.stage.standby() as standby, contextlib.ExitStack() as stack:
+        stack.enter_context(lagging(clients[::2], rng))
+        standby.lag()
+        pause(rng.uniform(0.05, 1))
+        scene.burst(rng.randint(1, 300))
+        stack.enter_context(lagging(clients[1::2], rng))
+        pause(rng.uniform(0, 0.5))
+        scene.fail_over(standby)
+        pause(rng.choice([0, 0.5, 2]))
+
+
+@fault(2)
+def clients_that_lag(scene: SoakScene, rng: random.Random) -> None:
+    with lagging(some_clients(scene, rng), rng):
+        pause(rng.uniform(0, 2))
+        scene.burst(rng.randint(1, 300))
+
+
+def some_clients(scene: SoakScene, rng: random.Random) -> list[EventSource]:
+    return rng.sample(scene.browsers, k=rng.randint(1, len(scene.browsers) - 1))
+
+
+@contextlib.contextmanager
+def lagging(clients: list[EventSource], rng: random.Random) -> Iterator[None]:
+    """They have no network, or read nothing, meanwhile."""
+    for browser in clients:
+        rng.choice([browser.leave, browser.pause])()
+    try:
+        yield
+    finally:
+        for browser in clients:
+            browser.come_back()
+            browser.go_on()
 
 
 @fault()
@@ -392,7 +425,7 @@ def stampede_of_1000(scene: SoakScene, rng: random.Random) -> None:
 @fault()
 def resume_of_everything(scene: SoakScene, rng: random.Random) -> None:
     """At the most 5,000 events for each of 24."""
-    if scene.losses:
+    if scene.sender.sent.losses:
         return
     cursor = scene.browsers[0].of_type("stream-open")[0].last_event_id
     late = [
@@ -441,7 +474,7 @@ def pause(seconds: float) -> None:
 
 def play(stage: Stage, rng: random.Random, figures: Figures, end: float) -> None:
     """One scene, with one to six faults in a row."""
-    scene = SoakScene(stage, sender_url=stage.senders.url)
+    scene = SoakScene(stage, sender_url=stage.senders.url, naive_url=stage.unharmed.url)
     try:
         try:
             for _ in range(rng.randint(1, 6)):
@@ -456,7 +489,7 @@ def play(stage: Stage, rng: random.Random, figures: Figures, end: float) -> None
                 # Else the last event may be delivered before its sender knows of it.
                 with contextlib.suppress(Exception):
                     sender.stop()
-            figures.take(scene, scene.losses)
+            figures.take(scene)
     except Exception as error:
         traceback.print_exc()
         figures.fail(f"in scene {figures.scenes} ({scene.plot}): {error}\n{scene.slow()}")
