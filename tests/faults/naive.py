@@ -81,7 +81,7 @@ class NaiveSubscriber:
                     return
 
     def _take(self, data: bytes) -> None:
-        if _IS_FRAME.match(data):
+        if _IS_FRAME.search(data):
             self.events += events_of(data)
         else:
             self.events.append(MessageEvent("message", repr(data), "0-0-junk"))
