@@ -16,6 +16,7 @@ from .core.attempts import Attempts
 from .core.hub import Hub
 from .core.jsonable import to_json
 from .core.subscriber import Limits, Pacing
+from .core.witness import Witnesses
 
 __all__ = [
     "BATCH_BYTES",
@@ -87,7 +88,7 @@ RETRY_BACKOFF = (0.05, 0.4)
 WRITER_INTERVAL = 0.03
 # Seconds after which a writer tries again by itself what could not be sent.
 WRITER_RETRY_INTERVAL = 0.5
-# Streams of which a sender remembers what was acknowledged last, so that it notices a server that
+# Streams of which a process remembers what was acknowledged last, so that it notices a server that
 # took over without it: some 250 bytes each.
 MOST_WITNESSES = 10_000
 # Connections that senders of one manager share. With the log reader's one this makes four.
@@ -247,9 +248,10 @@ class StreamConfig:
             changes[fields[setting]] = value
         return dataclasses.replace(self, **changes) if changes else self
 
-    def new_hub(self) -> Hub:
+    def new_hub(self, witnesses: Witnesses) -> Hub:
         """An empty hub with this configuration's bounds."""
         return Hub(
+            witnesses=witnesses,
             max_subscribers=self.max_subscribers,
             history_ttl=self.history_ttl,
             cursor_ttl=self._cursor_ttl,

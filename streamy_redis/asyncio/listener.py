@@ -33,6 +33,7 @@ from ..core.history import HistoryPage, HistoryRequest
 from ..core.hub import Commands
 from ..core.outbox import Failure
 from ..core.subscriber import CloseReason, Outgoing, Subscriber
+from ..core.witness import Witnesses
 from ..keys import Keys
 from ..servers.connection import Connection
 from ..servers.watch import ServerWatch
@@ -54,11 +55,15 @@ class Listener:
     """This event loop's subscribers, and the tasks that feed them; started by the first one."""
 
     def __init__(
-        self, pool: redis.asyncio.ConnectionPool, config: StreamConfig, tally: Tally
+        self,
+        pool: redis.asyncio.ConnectionPool,
+        config: StreamConfig,
+        tally: Tally,
+        witnesses: Witnesses,
     ) -> None:
         self._pool = pool
         self._table = ChannelTable(Keys(config.prefix))
-        self._hub = config.new_hub()
+        self._hub = config.new_hub(witnesses)
         self._tally = tally
         self._history = HistoryReader(pool, config)
         self._task: asyncio.Task[None] | None = None

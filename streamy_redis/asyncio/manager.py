@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import threading
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from types import TracebackType
@@ -14,6 +15,7 @@ import anyio
 import redis.asyncio
 
 from ..config import (
+    MOST_WITNESSES,
     READ_TIMEOUT,
     WRITER_INTERVAL,
     StreamConfig,
@@ -26,6 +28,7 @@ from ..core.history import StreamInfo
 from ..core.publication import Position
 from ..core.replay import Replay, validate_replay
 from ..core.stats import StreamStats
+from ..core.witness import Witnesses
 from ..exceptions import InvalidEvent
 from ..keys import validate_idempotency_key, validate_stream_id
 from ..tally import Tally
@@ -81,6 +84,8 @@ class AsyncStreamManager:
         # From the first use on.
         self._settled_config: StreamConfig | None = None
         self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
+        # What was acknowledged, by the Redis and the prefix: it outlives event loops.
+        self._remembered: dict[tuple[object, str], Witnesses] = {}
         self._tally = Tally()
 
     @property
@@ -401,7 +406,10 @@ class AsyncStreamManager:
                 if left is not None:
                     left.listener.settle()
             source = self._source or url_from_environment()
-            loop = self._loops[running] = _Loop(source, self._config, self._tally)
+            place = (source, self._config.prefix)
+            loop = _Loop(source, self._config, self._tally, self._remembered.get(place))
+            self._loops[running] = loop
+            self._remembered = {place: loop.witnesses}
         return loop
 
 
@@ -409,14 +417,19 @@ class _Loop:
     """What one event loop has of a manager."""
 
     def __init__(
-        self, source: str | redis.asyncio.Redis, config: StreamConfig, tally: Tally
+        self,
+        source: str | redis.asyncio.Redis,
+        config: StreamConfig,
+        tally: Tally,
+        inherited: Witnesses | None,
     ) -> None:
         self._config = config
+        self.witnesses = Witnesses(MOST_WITNESSES, threading.Lock(), inherited=inherited)
         # A slow send must not hold up readers, nor their timeout be the senders'.
         self._senders = Pipelines(source, config)
         self._readers = async_pool(source, connections=1, timeout=READ_TIMEOUT)
-        self.publisher = Publisher(self._senders, config)
-        self.listener = Listener(self._readers, config, tally)
+        self.publisher = Publisher(self._senders, config, self.witnesses)
+        self.listener = Listener(self._readers, config, tally, self.witnesses)
         # asyncio.run() cancels this task like any other: then the connections are closed.
         self._keeper = asyncio.get_running_loop().create_task(
             self._keep(), name="streamy-redis-keeper", context=contextvars.Context()

@@ -94,12 +94,17 @@ class HistoryPage:
         """
         if self.generated is None:
             return Position.start(self.clock)
+        if self.is_given_up:
+            return Position.after_loss(self.generated[0])
         if self.newest is not None and not self.is_cut_off:
             return self.newest
-        epoch, seq = self.generated
-        if seq == 0 and epoch >= LEAST_EPOCH:
-            return Position.after_loss(epoch)
-        return Position.start(max(self.clock, epoch + 1))
+        return Position.start(max(self.clock, self.generated[0] + 1))
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether a reader has given the log up for another life, which nothing stands in yet."""
+        epoch, seq = self.generated or (0, 1)
+        return seq == 0 and epoch >= LEAST_EPOCH
 
     @property
     def is_cut_off(self) -> bool:

@@ -26,6 +26,7 @@ from .outbox import Delivery, Failure, Outbox
 from .publication import NO_TAG, Position, Publication
 from .stats import StreamStats
 from .subscriber import EXPIRY_SLACK, CloseReason, Outgoing, State, Subscriber
+from .witness import Witnesses
 
 __all__ = ["Commands", "Hub"]
 
@@ -196,6 +197,7 @@ class Hub:
     """This process's subscribers, by stream. Not thread-safe: the shell holds its lock.
 
     Args:
+        witnesses: what this process remembers of streams, of those without readers too.
         max_subscribers: open responses; None for no limit.
         history_ttl: seconds after which a log without new events expires.
         cursor_ttl: seconds within which no life of a stream can come and go unseen.
@@ -214,6 +216,7 @@ class Hub:
     def __init__(
         self,
         *,
+        witnesses: Witnesses,
         max_subscribers: int | None,
         history_ttl: float,
         cursor_ttl: float,
@@ -227,6 +230,8 @@ class Hub:
         max_batch: int,
         max_batch_bytes: int,
     ) -> None:
+        self._witnesses = witnesses
+        witnesses.listen_to(self._heard)
         self._max_subscribers = max_subscribers
         self._history_ttl = history_ttl
         self._cursor_ttl = cursor_ttl
@@ -432,6 +437,8 @@ class Hub:
         """Ends every subscriber, and each that still comes. Repeating it changes nothing."""
         if not self._is_closed:
             self._is_closed = True
+            for feed in self._feeds.values():
+                self._note_heard(feed)
             self._stop(now, self._everybody())
 
     def close_those_of(self, server: object, now: float) -> None:
@@ -672,6 +679,8 @@ class Hub:
         current = feed.position
         assert current is not None
         if position == current or (position.is_start and current.is_start):
+            # The feed may have heard it behind a hole: now the log has shown it.
+            feed.know(position)
             self._enter_live(feed, subscriber)
         elif self._is_ahead(position, current):
             pass  # What it has read is on its way to the feed; tick() sees to it if it isn't.
@@ -705,6 +714,7 @@ class Hub:
         publications = feed.heard_after(position)
         if publications is None:
             return False
+        feed.know(current)
         self._enter_live(feed, subscriber)
         self._dirty[subscriber] = None
         for publication in publications:
@@ -881,6 +891,7 @@ class Hub:
     def _forget_idle(self, feed: _Feed, now: float) -> None:
         if now - feed.idle_since < self._linger:
             return
+        self._note_heard(feed)
         del self._feeds[feed.stream_id]
         if feed.stream_id in self._subscribe:
             del self._subscribe[feed.stream_id]
@@ -925,9 +936,18 @@ class Hub:
         requests = list(self._requests.values())
         self._requests = {}
         for request in requests:
-            feed = self._feeds.get(request.key.stream_id)
-            request.witness = feed.witness if feed is not None else None
+            request.witness = self._witnesses.of(request.key.stream_id)
         return requests
+
+    def _heard(self, stream_id: str) -> Position | None:
+        """The newest that the stream's readers know of. Any thread may ask, without the lock."""
+        feed = self._feeds.get(stream_id)
+        return feed.witness if feed is not None else None
+
+    def _note_heard(self, feed: _Feed) -> None:
+        """What was heard of a feed outlives it."""
+        if feed.witness is not None:
+            self._witnesses.note(feed.stream_id, feed.witness)
 
     @property
     def has_writes(self) -> bool:

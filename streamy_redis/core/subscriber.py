@@ -18,7 +18,7 @@ from typing import NamedTuple, Protocol
 from .event import KEEP_ALIVE, open_frame, reset_frame
 from .gap import Gap, find_gap
 from .history import HistoryPage, HistoryRequest, HistoryRun
-from .publication import Position, Publication
+from .publication import NO_TAG, Position, Publication
 from .replay import Replay
 
 __all__ = [
@@ -220,9 +220,10 @@ class Subscriber:
         self._reset: tuple[Gap, Position] | None = None
         # How many it was told.
         self.resets = 0
-        # The cursor that had the last one. Where the log goes on past the life of that is the same
-        # gap, as long as nothing that was sent since can have been missed.
-        self._told: Position | None = None
+        # The cursor that had the last one, and what the log had come to by then: the holes before
+        # that are told, and where the log goes on past that cursor's life is the same gap, as
+        # long as nothing that was sent since can have been missed.
+        self._told: tuple[Position, tuple[int, int]] | None = None
         # The page under way was asked for before the connection was lost.
         self._reads_from_before = False
         self._closed: CloseReason | None = None
@@ -304,11 +305,12 @@ class Subscriber:
         start = page.start
         # A newcomer who wants all of it is told how much of that is gone.
         is_cut = self.position is None and self.replay == "all"
+        is_cut = is_cut and start != Position.after_loss(start.epoch)
         self._open(start, trimmed=start.seq if is_cut else 0)
         if self._reset is not None:
             gap, requested = self._reset
             self._reset = None
-            self._told = requested
+            self._told = (requested, page.generated or (0, 0))
             self._queue_reset(gap, requested, start, page.runs)
         self.position = start
 
@@ -349,7 +351,9 @@ class Subscriber:
         is_broken = False
         requested = position = self.position
         for run in runs:
-            if not run.first.follows(position) and not self._was_told(position, run.first):
+            if not run.first.follows(position) and not self._was_told(
+                position, run.first[:2], is_first=run.previous == NO_TAG
+            ):
                 is_broken = True
             position = run.last
             if not run.frames:
@@ -372,20 +376,30 @@ class Subscriber:
         """Stands where the log stands, which is the cursor's own place if nothing is newer."""
         assert self.position is not None
         top = page.top
-        is_behind = page.generated is not None and page.generated > self.position[:2]
-        if page.is_cut_off and is_behind and not self._was_told(self.position, top):
+        generated = page.generated
+        if (
+            page.is_cut_off
+            and generated is not None
+            and generated > self.position[:2]
+            and not self._was_told(self.position, generated, is_first=page.is_given_up)
+        ):
             # The newest of all was deleted, or lost, before it could be shown.
             self._queue_reset(Gap.TRIMMED, self.position, top, [])
         self.position = top
         self.confirmed_at = asked_at
         self.expires_at = None if page.ttl is None or top.is_start else asked_at + page.ttl
 
-    def _was_told(self, end: Position, following: Position) -> bool:
-        """Whether the gap between the two is what it was told of, or lies before that."""
-        told = self._told
-        if told is None:
+    def _was_told(self, end: Position, following: tuple[int, int], *, is_first: bool) -> bool:
+        """Whether the gap between the two is what it was told of.
+
+        Args:
+            following: where the log goes on.
+            is_first: whether a life begins there.
+        """
+        if self._told is None:
             return False
-        return end < told or end.epoch == told.epoch < following.epoch
+        cursor, generated = self._told
+        return following <= generated or (is_first and end.epoch <= cursor.epoch < following[0])
 
     def _queue_reset(
         self, gap: Gap, requested: Position, start: Position, following: list[HistoryRun]

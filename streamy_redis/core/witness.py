@@ -1,4 +1,4 @@
-"""Witnesses: what this process knows a stream to hold, since a server acknowledged it.
+"""Witnesses: what this process knows a stream to hold, since a server acknowledged or showed it.
 
 A server that takes over may never have got the newest events. Its log looks whole: only who
 remembers a position that it doesn't hold can tell. So each send and each read names one, and the
@@ -8,36 +8,65 @@ life is a gap, those of readers who lag or are away too.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
 from .publication import Position
 
 __all__ = ["Witnesses"]
 
 
 class Witnesses:
-    """The newest position that was acknowledged to a sender, of each stream it sent to lately.
+    """The newest position of each stream that this process sent to, or has heard of, lately.
 
-    Not thread-safe: the shell holds its lock.
+    It outlives connections, event loops and what a process has open: a manager has one.
 
     Args:
         most: streams that are remembered; the one that was sent to longest ago is forgotten.
+        lock: held for each look and each change.
+        inherited: what is known already, of the same Redis and prefix.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(
+        self,
+        most: int,
+        lock: AbstractContextManager[object],
+        *,
+        inherited: Witnesses | None = None,
+    ) -> None:
         self._most = most
+        self._lock = lock
         # By stream, the one that was sent to last at the end.
         self._positions: dict[str, Position] = {}
+        if inherited is not None:
+            self._positions |= inherited._positions
+        # What the hub has heard is looked up there: an event is heard far more often than told of.
+        self._heard: Callable[[str], Position | None] = _nothing
+
+    def listen_to(self, heard: Callable[[str], Position | None]) -> None:
+        """Says who knows what was heard of the streams that have readers here."""
+        self._heard = heard
 
     def of(self, stream_id: str) -> Position | None:
-        """What the next send to the stream names."""
-        return self._positions.get(stream_id)
+        """What the next send to the stream, or read of it, names."""
+        heard = self._heard(stream_id)
+        with self._lock:
+            known = self._positions.get(stream_id)
+        return max(known, heard) if known and heard else known or heard
 
-    def acknowledge(self, stream_id: str, position: Position) -> None:
-        """A server has stored a publication there. Acknowledgements may come in any order."""
-        known = self._positions.pop(stream_id, position)
-        self._positions[stream_id] = max(known, position)
-        if len(self._positions) > self._most:
-            del self._positions[next(iter(self._positions))]
+    def note(self, stream_id: str, position: Position) -> None:
+        """A server has stored a publication there. What is older than what is known is nothing."""
+        with self._lock:
+            known = self._positions.pop(stream_id, position)
+            self._positions[stream_id] = max(known, position)
+            if len(self._positions) > self._most:
+                del self._positions[next(iter(self._positions))]
 
     def forget(self, stream_id: str) -> None:
         """The stream was deleted on purpose."""
-        self._positions.pop(stream_id, None)
+        with self._lock:
+            self._positions.pop(stream_id, None)
+
+
+def _nothing(stream_id: str) -> None:
+    return None

@@ -30,9 +30,15 @@ local ended = newest ~= nil and newest.kind == 'end'
 
 if not ended and has_lost(log, state, newest, ARGV[5]) then
   -- Given up: what comes next belongs to the life that begins here, as XINFO STREAM says from now on.
-  state.generated = string.format('%.0f-0', next_epoch(state, ARGV[5]))
-  redis.call('XADD', log, state.generated, 'given', 'up')
-  redis.call('XDEL', log, state.generated)
+  local given_up = string.format('%.0f-0', next_epoch(state, ARGV[5]))
+  local added = redis.pcall('XADD', log, given_up, 'given', 'up')
+  if type(added) == 'string' then
+    redis.call('XDEL', log, given_up)
+    state.generated = given_up
+  elseif not (string.find(added.err, '^OOM') or string.find(added.err, '^NOREPLICAS')) then
+    return added
+  end
+  -- Who can't write now may read: nothing newer can be sent either, and the next read tells again.
 end
 
 local function summary(entry)

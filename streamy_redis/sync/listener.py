@@ -37,6 +37,7 @@ from ..core.history import HistoryPage, HistoryRequest
 from ..core.hub import Commands
 from ..core.outbox import Failure
 from ..core.subscriber import CloseReason, Outgoing, Subscriber
+from ..core.witness import Witnesses
 from ..forks import do_in_each_fork
 from ..keys import Keys
 from ..servers.watch import ServerWatch
@@ -58,10 +59,16 @@ _MOST_HOPELESS = 1000
 class Listener:
     """This process's subscribers, and the threads that feed them; started by the first one."""
 
-    def __init__(self, pool: redis.ConnectionPool, config: StreamConfig, tally: Tally) -> None:
+    def __init__(
+        self,
+        pool: redis.ConnectionPool,
+        config: StreamConfig,
+        tally: Tally,
+        witnesses: Witnesses,
+    ) -> None:
         self._pool = pool
         self._table = ChannelTable(Keys(config.prefix))
-        self._hub = config.new_hub()
+        self._hub = config.new_hub(witnesses)
         self._tally = tally
         self._lock = threading.Lock()
         # Held by the one thread that writes what the hub drains, so that each client gets it in

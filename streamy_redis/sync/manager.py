@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from types import TracebackType
@@ -14,6 +15,7 @@ import redis.asyncio
 
 from ..adapters.flask_apps import NOTHING, FlaskApps, Named
 from ..config import (
+    MOST_WITNESSES,
     READ_TIMEOUT,
     WRITER_INTERVAL,
     StreamConfig,
@@ -27,6 +29,7 @@ from ..core.jsonable import to_json
 from ..core.publication import Position
 from ..core.replay import Replay, validate_replay
 from ..core.stats import StreamStats
+from ..core.witness import Witnesses
 from ..exceptions import InvalidEvent
 from ..keys import validate_idempotency_key, validate_stream_id
 from ..tally import Tally
@@ -93,6 +96,8 @@ class StreamManager:
         self._settled_config: StreamConfig | None = None
         # By process id, since a fork inherits everything but the threads.
         self._processes: dict[int, _Process] = {}
+        # What was acknowledged, by the Redis and the prefix: it outlives what a process has open.
+        self._remembered: dict[tuple[object, str], Witnesses] = {}
         self._tally = Tally()
         if app is not None:
             self.init_app(app)
@@ -473,21 +478,32 @@ class StreamManager:
                 # Where a fork was made without Python's hooks, it has not been done yet.
                 self._processes.pop(inherited).listener.abandon()
             source = self._source or self._named.url or url_from_environment()
+            place = (source, self._config.prefix)
+            new = _Process(source, self._config, self._tally, self._remembered.get(place))
             # One call that no other thread can split: the first to come wins.
-            process = self._processes.setdefault(pid, _Process(source, self._config, self._tally))
+            process = self._processes.setdefault(pid, new)
+            self._remembered = {place: process.witnesses}
         return process
 
 
 class _Process:
     """What one process has of a manager."""
 
-    def __init__(self, source: str | redis.Redis, config: StreamConfig, tally: Tally) -> None:
+    def __init__(
+        self,
+        source: str | redis.Redis,
+        config: StreamConfig,
+        tally: Tally,
+        inherited: Witnesses | None,
+    ) -> None:
         self._config = config
+        # A lock of its own: whoever held the other one may not be here, after a fork.
+        self.witnesses = Witnesses(MOST_WITNESSES, threading.Lock(), inherited=inherited)
         # A slow send must not hold up readers, nor their timeout be the senders'.
         self._senders = Pipelines(source, config)
         self._readers = pool(source, connections=1, timeout=READ_TIMEOUT)
-        self.publisher = Publisher(self._senders, config)
-        self.listener = Listener(self._readers, config, tally)
+        self.publisher = Publisher(self._senders, config, self.witnesses)
+        self.listener = Listener(self._readers, config, tally, self.witnesses)
         self.flusher = Flusher()
 
     def new_stream(

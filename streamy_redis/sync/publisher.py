@@ -5,18 +5,16 @@ from __future__ import annotations
 import logging
 import random
 import secrets
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis
 
-from ..config import MOST_WITNESSES, PAGE_BYTES, StreamConfig
+from ..config import PAGE_BYTES, StreamConfig
 from ..connections import Interrupted, is_passing, refusal, without_arguments
 from ..core.attempts import Attempts
 from ..core.history import HistoryRequest, StreamInfo
-from ..core.publication import Position
 from ..core.witness import Witnesses
 from ..exceptions import RedisUnavailable, StreamEnded
 from ..keys import Keys
@@ -43,12 +41,11 @@ _log = logging.getLogger("streamy_redis.publisher")
 class Publisher:
     """Sends through a few connections. Safe to share between threads and greenlets."""
 
-    def __init__(self, pipelines: Pipelines, config: StreamConfig) -> None:
+    def __init__(self, pipelines: Pipelines, config: StreamConfig, witnesses: Witnesses) -> None:
         self._pipelines = pipelines
         self._config = config
         self._keys = Keys(config.prefix)
-        self._witnesses = Witnesses(MOST_WITNESSES)
-        self._witnesses_lock = threading.Lock()
+        self._witnesses = witnesses
 
     def send(
         self,
@@ -91,8 +88,7 @@ class Publisher:
             f"delete {stream_id!r}",
             key,
         )
-        with self._witnesses_lock:
-            self._witnesses.forget(stream_id)
+        self._witnesses.forget(stream_id)
         return bool(removed)
 
     def info(self, stream_id: str) -> StreamInfo:
@@ -135,13 +131,10 @@ class Publisher:
         key = None if is_end else nonces[-1].text.partition("\0")[0]
         status, position = self._run(evaluate, action, log, idempotency_key=key)
         if status != b"ended":
-            self._acknowledge(stream_id, acknowledged(position.decode(), nonces))
+            stored = acknowledged(position.decode(), nonces)
+            if stored is not None:
+                self._witnesses.note(stream_id, stored)
         return status.decode(), position.decode()
-
-    def _acknowledge(self, stream_id: str, position: Position | None) -> None:
-        if position is not None:
-            with self._witnesses_lock:
-                self._witnesses.acknowledge(stream_id, position)
 
     def _evaluate(
         self, script: Script, keys: Sequence[str], arguments: Command, attempts: Attempts

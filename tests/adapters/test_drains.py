@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 import gevent
@@ -14,9 +15,12 @@ import streamy_redis.asyncio.listener
 import streamy_redis.sync.listener
 from streamy_redis import StreamConfig
 from streamy_redis.core.subscriber import CloseReason, Subscriber
+from streamy_redis.core.witness import Witnesses
 from streamy_redis.tally import Tally
 from tests.core.test_hub import Process
 from tests.core.test_outbox import client, resting
+
+NOTHING_KNOWN = Witnesses(1, contextlib.nullcontext())
 
 
 @pytest.fixture
@@ -44,7 +48,9 @@ def assert_others_are_written_to(subscribers: list[Subscriber]) -> None:
 def test_an_interrupted_thread_is_interrupted(
     process: Process, subscribers: list[Subscriber], error: type[BaseException]
 ):
-    listener = streamy_redis.sync.listener.Listener(redis.ConnectionPool(), StreamConfig(), Tally())
+    listener = streamy_redis.sync.listener.Listener(
+        redis.ConnectionPool(), StreamConfig(), Tally(), NOTHING_KNOWN
+    )
     listener._hub = process.hub
     interrupt(subscribers, error)
     process.send()
@@ -62,7 +68,7 @@ def test_an_interrupted_loop_is_interrupted_and_no_task_of_ours(
 ):
     loop = asyncio.new_event_loop()
     listener = streamy_redis.asyncio.listener.Listener(
-        redis.asyncio.ConnectionPool(), StreamConfig(), Tally()
+        redis.asyncio.ConnectionPool(), StreamConfig(), Tally(), NOTHING_KNOWN
     )
     listener._hub = process.hub
     interrupt(subscribers, error)

@@ -49,6 +49,13 @@ class Pair:
     def take_over(self) -> None:
         self._proxy.switch(self._ports[1])
 
+    def refuse_writes(self) -> None:
+        """As a master does that has lost its replicas, and is told to have one."""
+        self._replica.config_set("min-replicas-to-write", 1)
+
+    def accept_writes(self) -> None:
+        self._replica.config_set("min-replicas-to-write", 0)
+
     def close(self) -> None:
         self._replica.close()
         self._master.close()
@@ -186,3 +193,75 @@ def test_an_end_that_a_failover_lost_is_no_end_of_the_new_history(shell: Shell, 
     behind = shell.reader(web, "room", last_event_id=ids[0])
     behind.wait_for(2)
     assert told(behind) == ["reset", "later"]
+
+
+def test_a_process_remembers_what_it_sent_before_it_was_closed(shell: Shell, pair: Pair):
+    """As jobs do, which use one manager in one event loop after another."""
+    sender, web = shell.manager(pair.url), shell.manager(pair.url)
+    ids = sender.send_events("room", numbers(1, 3))
+    pair.replicate()
+    pair.lag()
+    sender.send_events("room", numbers(4, 5))
+    sender.close()
+    pair.take_over()
+
+    sender.send_event("room", "6")
+
+    behind = shell.reader(web, "room", last_event_id=ids[1])
+    behind.wait_for(3)
+    assert told(behind) == ["3", "reset", "6"]
+
+
+def test_what_a_process_has_heard_it_knows_when_it_sends(shell: Shell, pair: Pair):
+    sender, web, other_web = (shell.manager(pair.url) for _ in range(3))
+    reader = shell.reader(web, "room")
+    ids = sender.send_events("room", numbers(1, 3))
+    pair.replicate()
+    pair.lag()
+    sender.send_events("room", numbers(4, 6))
+    reader.wait_for(6)
+    reader.leave()
+    sender.close()
+    pair.take_over()
+
+    web.send_event("room", "7")
+
+    behind = shell.reader(other_web, "room", last_event_id=ids[1])
+    behind.wait_for(3)
+    assert told(behind) == ["3", "reset", "7"]
+
+
+def test_what_a_process_has_sent_it_knows_when_it_reads(shell: Shell, pair: Pair):
+    sender, other = shell.manager(pair.url), shell.manager(pair.url)
+    ids = sender.send_events("room", numbers(1, 3))
+    pair.replicate()
+    pair.lag()
+    sender.send_events("room", numbers(4, 6))
+    pair.take_over()
+
+    behind = shell.reader(sender, "room", last_event_id=ids[1])
+    behind.wait_for(2)
+    other.send_event("room", "of another")
+
+    Deadline(5).until(lambda: told(behind)[-1] == "of another")
+    assert told(behind) == ["3", "reset", "of another"]
+
+
+def test_a_new_master_that_takes_no_writes_is_read_all_the_same(shell: Shell, pair: Pair):
+    sender, web = shell.manager(pair.url), shell.manager(pair.url)
+    reader = shell.reader(web, "room")
+    sender.send_events("room", numbers(1, 2))
+    pair.replicate()
+    pair.lag()
+    sender.send_event("room", "3")
+    reader.wait_for(3)
+    pair.refuse_writes()
+    pair.take_over()
+
+    newcomer = shell.reader(web, "room", replay="all")
+
+    assert [event.data for event in newcomer.wait_for(2)] == ["1", "2"]
+    pair.accept_writes()
+    sender.send_event("room", "4")
+    Deadline(5).until(lambda: told(newcomer)[-1] == "4")
+    assert told(newcomer) == ["1", "2", "reset", "4"]

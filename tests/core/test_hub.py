@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ from streamy_redis.core.hub import Hub
 from streamy_redis.core.publication import Position, Publication
 from streamy_redis.core.stats import StreamStats
 from streamy_redis.core.subscriber import CloseReason, Limits, Pacing, State, Subscriber
+from streamy_redis.core.witness import Witnesses
 from tests.core.redis_model import RedisModel
 
 STREAM = "s"
@@ -44,6 +46,7 @@ class Process:
         self.redis = RedisModel()
         self.now = 0.0
         self.hub = Hub(
+            witnesses=Witnesses(100, contextlib.nullcontext()),
             max_subscribers=max_subscribers,
             history_ttl=3600.0,
             cursor_ttl=600.0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from streamy_redis.core.history import HistoryPage, HistoryRequest
 from streamy_redis.core.hub import Hub
 from streamy_redis.core.publication import Position, Publication
 from streamy_redis.core.subscriber import CloseReason, Limits, Pacing, State, Subscriber
+from streamy_redis.core.witness import Witnesses
 from tests.core.redis_model import UNKNOWN, RedisModel
 
 STREAM = "s"
@@ -175,6 +177,7 @@ class World:
         self.redis = RedisModel()
         self.now = 1000.0
         self.hub = Hub(
+            witnesses=Witnesses(100, contextlib.nullcontext()),
             max_subscribers=None,
             history_ttl=3600.0,
             cursor_ttl=600.0,

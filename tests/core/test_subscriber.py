@@ -422,3 +422,22 @@ def test_a_newcomer_to_an_ended_stream_gets_replay_and_end(replay: int | str):
 
     assert subscriber.closed is CloseReason.END
     assert len(subscriber.take(0.0).frames) == (1 if replay == 0 else 2)
+
+
+def test_what_is_trimmed_under_a_slow_client_behind_a_reset_is_a_gap_of_its_own():
+    """It was told of a failover, and then something else was lost."""
+    redis = RedisModel()
+    for _ in range(30):
+        redis.send()
+    ahead = redis.log[-1].position._replace(seq=110)
+    subscriber = _subscriber(cursor=ahead)
+    subscriber.receive_history(_page(redis, subscriber), 0.0, asked_at=0.0)
+    subscriber.receive_history(_page(redis, subscriber), 0.0, asked_at=0.0)
+    assert subscriber.position == redis.log[9].position
+    for _ in range(40):
+        redis.send()
+    redis.trim(11)
+
+    subscriber.receive_history(_page(redis, subscriber), 0.0, asked_at=0.0)
+
+    assert subscriber.resets == 2
