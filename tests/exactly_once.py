@@ -56,15 +56,14 @@ class SentLog:
         return len(self._returned)
 
     @property
-    def losses(self) -> int:
-        """How often something was lost: so many resets are owed to who was there all the time."""
+    def losses(self) -> list[set[str]]:
+        """What was lost each time: a reset for each is owed to who was there all the time."""
         with self._lock:
-            return len(self._losses)
+            return list(self._losses)
 
     @property
     def lost(self) -> set[str]:
-        with self._lock:
-            return set().union(*self._losses)
+        return set().union(*self.losses)
 
     @property
     def ids(self) -> list[str]:
@@ -135,10 +134,19 @@ class Delivery:
         forgivable = self._lost or self._ids
         self._forgiven |= {i for i in forgivable if self._cursor < position_of(i) <= to}
         if to < self._cursor and self._newest_id in self._lost:
-            self._got -= {i for i in self._got - self._lost if position_of(i) > to}
+            self._go_back(to)
         if self._reset_after is None:
             self._reset_after = self._newest
         self._cursor = to
+
+    def _go_back(self, to: tuple[int, int]) -> None:
+        losses = self.sent.losses
+        by_then = next(n for n, lost in enumerate(losses, 1) if self._newest_id in lost)
+        gone = set().union(*losses[:by_then])
+        again = {i for i in self._got - gone if position_of(i) > to}
+        self._got -= again
+        # A later loss may have taken these before they could be shown again.
+        self._forgiven |= again & self._lost
 
     def _take(self, event: Seen) -> None:
         event_id = event.last_event_id

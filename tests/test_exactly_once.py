@@ -111,6 +111,9 @@ def test_who_is_ahead_of_a_failover_is_shown_again_what_was_kept():
     partly = after_a_failover(1, 2, 3, "reset 0", 1, 2, 12, 13)
     partly.assert_exactly_once(resets=1)
     assert partly.skipped == [event_id(4)]
+    nothing_new = after_a_failover(1, 2, 3, "reset 0", 1, 2)
+    assert nothing_new.skipped == [event_id(4)]
+    assert nothing_new.missing == [event_id(12, AFTER), event_id(13, AFTER)]
 
 
 def test_sees_that_what_a_failover_lost_was_skipped_in_silence():
@@ -136,3 +139,38 @@ def test_sees_a_repeat_after_a_failover():
     assert after_a_failover(1, 2, "reset 0", 1, 2, 12, 13).repeated == twice
     # What is lost can't come again.
     assert after_a_failover(1, 2, 3, "reset 0", 1, 2, 3, 12).repeated == [event_id(3)]
+
+
+def test_sees_that_a_reset_tells_of_one_failover_and_not_of_the_next():
+    log = SentLog()
+    ids = [event_id(1), event_id(2), event_id(2, AFTER), event_id(3, AFTER), event_id(2, AFTER + 1)]
+    for each in ids:
+        log.returned(each, "x")
+    log.lose([ids[1]])
+    log.lose([ids[3]])
+    resets = [MessageEvent("stream-reset", "{}", event_id(1, AFTER + n)) for n in range(2)]
+    first, _, second, _, third = (MessageEvent("message", "x", each) for each in ids)
+
+    told_once = Delivery(log, [*saw(), first, resets[0], second, third])
+
+    assert told_once.missing == [ids[3]]
+    told = Delivery(log, [*saw(), first, resets[0], second, resets[1], third])
+    told.assert_exactly_once(resets=2)
+
+
+def test_what_is_lost_later_may_have_been_shown_again_before():
+    log = SentLog()
+    kept, lost, _ = ids = [event_id(1), event_id(2), event_id(2, AFTER)]
+    for each in ids:
+        log.returned(each, "x")
+    log.lose([lost])
+    log.lose([kept])
+    back = MessageEvent("stream-reset", "{}", event_id(0))
+    gone = MessageEvent("stream-reset", "{}", event_id(1, AFTER))
+    first, second, third = (MessageEvent("message", "x", each) for each in ids)
+
+    before = [*saw(), first, second, back]
+    Delivery(log, [*before, first, gone, third]).assert_exactly_once(resets=2)
+    Delivery(log, [*before, gone, third]).assert_exactly_once(resets=2)
+    assert Delivery(log, [*before, first, first, gone, third]).repeated == [kept]
+    assert Delivery(log, [*before, second, gone, third]).repeated == [lost]

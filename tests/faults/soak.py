@@ -74,7 +74,7 @@ class Figures:
             self.longest_send = max(self.longest_send, max(sender.took, default=0.0))
             for browser in browsers:
                 self._take_client(sender.sent, browser)
-                self.resets_expected += sender.sent.losses
+                self.resets_expected += len(sender.sent.losses)
         self.naive_missing += len(Delivery(scene.sender.sent, scene.naive.events).missing)
 
     def fail(self, what: str) -> None:
@@ -145,7 +145,8 @@ class SoakScene(Scene):
 
     def finish_soak(self) -> None:
         """As finish(), with as many resets as there were losses."""
-        self.finish(resets=self.sender.sent.losses, beside_resets=self.other.sent.losses)
+        losses, beside = self.sender.sent.losses, self.other.sent.losses
+        self.finish(resets=len(losses), beside_resets=len(beside))
         self.assert_manners()
 
 
