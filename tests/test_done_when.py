@@ -69,7 +69,7 @@ def visit(url: str, count: int) -> None:
             clients.append(client)
         for client in clients:
             received = b""
-            while b"event: stream-open\ndata: {}\n\n" not in received:
+            while b"event: stream-open\ndata: {}\n" not in received:
                 chunk = client.recv(4096)
                 assert chunk, received
                 received += chunk
