@@ -37,9 +37,13 @@ class Pair:
 
     def replicate(self) -> None:
         """Until the replica has everything."""
-        Deadline(10).until(lambda: self._master.wait(1, 100) == 1)
         Deadline(10).until(
             lambda: self._replica.info("replication").get("master_link_status") == "up"
+        )
+        # WAIT from here would say nothing of what others have written.
+        written = self._master.info("replication")["master_repl_offset"]
+        Deadline(10).until(
+            lambda: self._replica.info("replication")["slave_repl_offset"] >= written
         )
 
     def lag(self) -> None:
