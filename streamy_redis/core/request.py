@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from urllib.parse import parse_qsl
 
@@ -11,6 +12,8 @@ __all__ = ["cursor_of"]
 
 # What polyfills use in place of the header, which would cost them a CORS preflight.
 _PARAMETER = "lastEventId"
+# Several fields of one name (RFC 9110, 5.3); what stands around them, the server has taken off.
+_JOINED = re.compile(r"[ \t]*,[ \t]*")
 
 
 def cursor_of(last_event_id: str | None, query: str) -> Position | None:
@@ -23,7 +26,7 @@ def cursor_of(last_event_id: str | None, query: str) -> Position | None:
         last_event_id: the header (HTML 9.2.4), several joined by commas (RFC 9110, 5.3).
         query: of the address, as it stands there.
     """
-    return _last_of((last_event_id or "").split(",")) or _last_of(_parameters(query))
+    return _last_of(_JOINED.split(last_event_id or "")) or _last_of(_parameters(query))
 
 
 def _parameters(query: str) -> Iterator[str]:
@@ -33,5 +36,5 @@ def _parameters(query: str) -> Iterator[str]:
 
 
 def _last_of(cursors: Iterator[str] | list[str]) -> Position | None:
-    positions = [Position.parse(cursor.strip()) for cursor in cursors]
+    positions = [Position.parse(cursor) for cursor in cursors]
     return next((position for position in reversed(positions) if position), None)

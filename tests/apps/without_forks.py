@@ -11,7 +11,7 @@ import signal
 import sys
 
 for module, names in {
-    os: ["fork", "forkpty", "register_at_fork", "wait3", "wait4", "waitpid"],
+    os: ["fork", "forkpty", "register_at_fork", "wait3", "wait4"],
     select: ["poll", "epoll"],
     signal: ["SIGKILL", "SIGHUP", "SIGUSR1", "SIGALRM", "setitimer"],
     fcntl: ["fcntl", "flock"],
