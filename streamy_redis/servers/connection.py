@@ -7,6 +7,7 @@ only if it is this request's: another client must never be cut off.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,11 +25,12 @@ class Connection:
         scope, receive: as the endpoint has them, whatever middlewares made of them.
     """
 
-    __slots__ = ("_receive", "_scope")
+    __slots__ = ("_made_at", "_receive", "_scope")
 
     def __init__(self, scope: Mapping[str, Any], receive: Callable[[], Any]) -> None:
         self._scope = scope
         self._receive = receive
+        self._made_at = time.monotonic()
 
     @property
     def port(self) -> int | None:
@@ -70,7 +72,12 @@ class Connection:
 
     def _in_loop(self) -> Shown | None:
         """For middlewares that receive in a task of their own."""
-        return next(filter(self._is_mine, uvicorn.requests_in_loop()), None)
+        glance = uvicorn.glance(self._made_at)
+        fields = self._scope.get("headers", ())
+        found = next(filter(None, (glance.by_field.get(id(field)) for field in fields)), None)
+        # Without a header to know it by, by its client.
+        others = (each for each in glance.requests if not (fields and each.headers))
+        return found or next(filter(self._is_mine, others), None)
 
     def _is_mine(self, shown: Shown | None) -> bool:
         if shown is None:

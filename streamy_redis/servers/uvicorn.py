@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 from .reach import is_made_by
 from .shown import Shown
 
-__all__ = ["Server", "has_stopped", "is_server", "requests_in_loop", "server_with", "shown_by"]
+__all__ = ["Glance", "Server", "glance", "has_stopped", "is_server", "server_with", "shown_by"]
 
 # uvicorn.Server.
 Server = Any
+
+# Seconds for which one look at all requests is good enough: a stopping server cuts all of them, and
+# each look costs as much as there are.
+_GLANCE = 0.1
 
 
 def shown_by(each: Any) -> Shown | None:
@@ -44,8 +50,46 @@ def server_with(state: object) -> Server | None:
     return next((each for each in _servers() if each.server_state is state), None)
 
 
-def requests_in_loop() -> Iterator[Shown]:
-    """What the servers of the running loop are answering, of HTTP/1."""
+class Glance:
+    """What the servers of the running loop are answering, of HTTP/1, as of one moment.
+
+    Attributes:
+        made_at: the moment; requests that came before it are here if they are anywhere.
+        requests: all of them.
+        by_field: the same by the identity of each of their headers, which they keep alive.
+    """
+
+    def __init__(self) -> None:
+        self.made_at = time.monotonic()
+        self.requests = list(_requests())
+        self.by_field = {id(field): each for each in self.requests for field in each.headers}
+
+
+class _Latest(threading.local):
+    """A thread runs one loop."""
+
+    glance: Glance | None = None
+
+    def drop(self) -> None:
+        self.glance = None
+
+
+_latest = _Latest()
+
+
+def glance(since: float) -> Glance:
+    """One that is new enough for a request that came at that time.
+
+    It is dropped by the loop, for what it keeps alive.
+    """
+    found = _latest.glance
+    if found is None or not since <= found.made_at > time.monotonic() - _GLANCE:
+        found = _latest.glance = Glance()
+        asyncio.get_running_loop().call_later(_GLANCE, _latest.drop)
+    return found
+
+
+def _requests() -> Iterator[Shown]:
     for server in _servers():
         for connection in list(server.server_state.connections):
             shown = shown_by(getattr(connection, "cycle", None))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from starlette.requests import Request
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from streamy_redis.servers.connection import Connection
+from tests.deadline import Deadline
 from tests.web.uvicorns import asked, running
 
 App = Callable[..., Any]
@@ -177,3 +179,51 @@ def test_only_its_own_is_aborted(wrap: Callable[..., Any]):
             with pytest.raises(TimeoutError):
                 other.recv(4096)
             other.close()
+
+
+class _Many:
+    """Keeps the connections of its requests, and cuts all of them for the last."""
+
+    def __init__(self) -> None:
+        self.connections: list[Connection] = []
+        self.cut: list[bool] = []
+        self.took = 0.0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/cut":
+            start = time.monotonic()
+            self.cut = [each.close() for each in self.connections]
+            self.took = time.monotonic() - start
+            await send({"type": "http.response.start", "status": 204, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        self.connections.append(Connection(scope, receive))
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+
+def test_many_are_cut_at_once():
+    """A stopping server cuts all it has in one turn of its loop."""
+    many = _Many()
+    with running(_wrapping(_by_a_task)(many), lifespan="off") as server:
+        clients = [asked(server.port) for _ in range(400)]
+        Deadline(10).until(lambda: len(many.connections) == len(clients))
+
+        with asked(server.port, "/cut") as client:
+            assert client.recv(4096).startswith(b"HTTP/1.1 204")
+
+        assert all(many.cut)
+        assert many.took < 0.3, many.took
+        for each in clients:
+            assert each.recv(4096) == b""
+            each.close()
+
+
+def test_what_came_since_the_last_glance_is_found_as_well():
+    many = _Many()
+    with running(_wrapping(_by_a_task)(many), lifespan="off") as server:
+        for n in range(1, 4):
+            with asked(server.port) as waiting, asked(server.port, "/cut") as client:
+                Deadline(10).until(lambda n=n: len(many.connections) == n)
+                client.recv(4096)
+                assert waiting.recv(4096) == b""
