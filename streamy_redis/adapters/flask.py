@@ -26,6 +26,7 @@ from ..core.request import cursor_of
 from ..exceptions import InvalidEvent, StreamyError
 from ..servers import wsgi
 from .close_hooks import run_close_hooks
+from .frameworks import not_for_asgi
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -135,11 +136,16 @@ class StreamResponse(Response):
         self.make_sequence()
         super().freeze()
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def __call__(
+        self, environ: WSGIEnvironment, start_response: StartResponse, *more: object
+    ) -> Iterable[bytes]:
         """Serves it: the worker gives up the socket with the first look at what is returned.
 
         By then every middleware has had its say, and whatever fails is answered by the server.
         """
+        if more:
+            # Scope, receive and send.
+            raise not_for_asgi()
         app_iter, status, headers = self.get_wsgi_response(environ)
         try:
             handover = self._prepare_handover(app_iter, environ, status, headers)

@@ -7,9 +7,9 @@ registered. receive() is awaited all the time, since servers tell of a disconnec
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from http import HTTPStatus
-from typing import Protocol
+from typing import Any, Protocol
 
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, Response
@@ -20,6 +20,7 @@ from ..core.publication import Position
 from ..core.request import cursor_of
 from ..exceptions import InvalidEvent
 from ..servers.connection import Connection
+from .frameworks import not_for_wsgi
 
 __all__ = ["OpenStream", "StreamResponse", "refuse_stream_id"]
 
@@ -59,7 +60,15 @@ class StreamResponse(Response):
         self.raw_headers = [(name.encode("latin-1"), v.encode("latin-1")) for name, v in headers]
         self._new_stream = new_stream
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(
+        self, scope: Scope, receive: Receive, send: Send | None = None
+    ) -> Coroutine[Any, Any, None]:
+        if send is None:
+            # An environ and start_response.
+            raise not_for_wsgi()
+        return self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Servers of ASGI 2.4 or newer say so that the client has left; there is no one to tell.
         with contextlib.suppress(OSError):
             if scope["method"] == "HEAD":

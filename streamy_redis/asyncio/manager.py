@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import redis.asyncio
 
+from ..adapters.frameworks import refuse_in_flask
 from ..config import (
     MOST_WITNESSES,
     READ_TIMEOUT,
@@ -287,7 +288,9 @@ class AsyncStreamManager:
 
         Raises:
             InvalidEvent, ValueError, TypeError: any other argument breaks a rule.
+            RuntimeError: a Flask view asks: use StreamManager.
         """
+        refuse_in_flask()
         try:
             from ..adapters.starlette import StreamResponse, refuse_stream_id
         except ModuleNotFoundError as exc:

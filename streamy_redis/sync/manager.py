@@ -14,6 +14,7 @@ import redis
 import redis.asyncio
 
 from ..adapters.flask_apps import NOTHING, FlaskApps, Named
+from ..adapters.frameworks import refuse_in_asgi
 from ..config import (
     MOST_WITNESSES,
     READ_TIMEOUT,
@@ -363,7 +364,9 @@ class StreamManager:
 
         Raises:
             InvalidEvent, ValueError, TypeError: any other argument breaks a rule.
+            RuntimeError: an ASGI endpoint asks: use AsyncStreamManager.
         """
+        refuse_in_asgi()
         try:
             from ..adapters.flask import new_response, refuse_stream_id
         except ModuleNotFoundError as exc:
