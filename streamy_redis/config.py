@@ -39,6 +39,7 @@ __all__ = [
     "RETRY_BACKOFF",
     "RETRY_READ_INTERVAL",
     "SEND_CONNECTIONS",
+    "SLOW_PART",
     "STEADY_INTERVAL",
     "TICK_INTERVAL",
     "TROUBLE_INTERVAL",
@@ -94,9 +95,12 @@ MOST_WITNESSES = 10_000
 # Connections that senders of one manager share. With the log reader's one this makes four.
 SEND_CONNECTIONS = 3
 # What goes to Redis in one round trip, of what waits for a connection: 100 sends keep it busy for
-# 2 ms, and a far one takes 1,000 of them a second on each connection; one command always fits.
+# 2 ms, and a far one takes 1,000 of them a second on each connection; one command always fits. A
+# line of 0.5 Mbit/s carries 64 KiB in the time that one try has. What takes longer than this part
+# of that time makes the next ones smaller.
 BATCH_COMMANDS = 100
-BATCH_BYTES = 1024 * 1024
+BATCH_BYTES = 64 * 1024
+SLOW_PART = 0.5
 # Seconds after which who waits for a connection looks by itself, should nobody have told it.
 LOOK_INTERVAL = 0.25
 # A page of the log: events and bytes, whichever comes first (one event always fits).

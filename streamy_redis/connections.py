@@ -6,6 +6,7 @@ whose reply was lost, and differ between ``Redis()`` and ``from_url()``.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import logging
@@ -15,9 +16,10 @@ import re
 import socket
 import struct
 import sys
+import time
 import urllib.parse
 import warnings
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
@@ -35,9 +37,11 @@ __all__ = [
     "MEMORY_URL",
     "Busy",
     "Interrupted",
+    "Shared",
     "WrongSetting",
     "async_listener_connection",
     "async_pool",
+    "async_sender_connection",
     "check_url",
     "explained",
     "is_lasting",
@@ -45,6 +49,7 @@ __all__ = [
     "listener_connection",
     "pool",
     "refusal",
+    "sender_connection",
     "url_from_environment",
     "without_arguments",
 ]
@@ -101,6 +106,18 @@ class Busy(redis.RedisError):
 
 class Interrupted(redis.RedisError):
     """Raised when somebody else sent a command, and was interrupted: it may be carried out."""
+
+
+class Shared(redis.RedisError):
+    """Raised when a command failed with all that went together with it.
+
+    Args:
+        error: what came of all of them.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class WrongSetting(redis.RedisError):
@@ -180,6 +197,20 @@ def _async_greeting(own: Callable[[Any], Any] | None) -> Callable[[Any], Awaitab
             await greeting
 
     return greet
+
+
+def sender_connection(pool: redis.ConnectionPool) -> Any:
+    """A connection beside the pool, for commands. It is not connected yet.
+
+    It has a ``deadline`` on the clock of time.monotonic(), by which all has to be sent and
+    answered.
+    """
+    return pool.connection_class(**pool.connection_kwargs)
+
+
+def async_sender_connection(pool: redis.asyncio.ConnectionPool) -> Any:
+    """The same for asyncio, where who uses it has a deadline."""
+    return pool.connection_class(**pool.connection_kwargs)
 
 
 def listener_connection(pool: redis.ConnectionPool) -> redis.Connection:
@@ -421,6 +452,9 @@ def _checking(kind: Any) -> Any:
     """The class of connection, with one error for what redis-py finds only at connecting."""
 
     class Checking(kind):  # type: ignore[misc]
+        # When all of it has to be sent and answered; redis-py only limits each write and read.
+        deadline: float | None = None
+
         def connect(self, *args: Any, **options: Any) -> None:
             try:
                 super().connect(*args, **options)
@@ -428,18 +462,65 @@ def _checking(kind: Any) -> Any:
                 self.disconnect()
                 raise WrongSetting(f"a setting of the Redis connection can't work: {exc}") from exc
 
+        def send_packed_command(self, *args: Any, **options: Any) -> None:
+            self._limit()
+            with self._own_timeouts():
+                super().send_packed_command(*args, **options)
+
+        def read_response(self, *args: Any, **options: Any) -> Any:
+            self._limit()
+            with self._own_timeouts():
+                return super().read_response(*args, **options)
+
+        def _limit(self) -> None:
+            if self.deadline is None:
+                return
+            left = self.deadline - time.monotonic()
+            if left <= 0:
+                self.disconnect()
+                raise redis.TimeoutError("Redis did not answer in time")
+            connected: Any = getattr(self, "_sock", None)
+            # memory:// has nothing to wait for.
+            if hasattr(connected, "settimeout"):
+                connected.settimeout(left)
+
+        @contextlib.contextmanager
+        def _own_timeouts(self) -> Iterator[None]:
+            """Lets a time limit of the caller's through, which redis-py takes for its own."""
+            try:
+                yield
+            except redis.TimeoutError as exc:
+                thrown = exc.__context__
+                if (
+                    isinstance(thrown, TimeoutError)
+                    and self.deadline is not None
+                    and time.monotonic() < self.deadline
+                ):
+                    raise thrown from None
+                raise
+
     return Checking
 
 
 @functools.cache
 def _async_checking(kind: Any) -> Any:
     class Checking(kind):  # type: ignore[misc]
+        # How often it was given up.
+        cuts = 0
+
         async def connect(self, *args: Any, **options: Any) -> None:
+            cuts = self.cuts
             try:
                 await super().connect(*args, **options)
             except _MISUSES as exc:
+                if self.cuts != cuts:
+                    raise redis.ConnectionError("cut while connecting") from exc
                 await self.disconnect(nowait=True)
                 raise WrongSetting(f"a setting of the Redis connection can't work: {exc}") from exc
+
+        async def disconnect(self, *args: Any, **options: Any) -> None:
+            self.cuts += 1
+            await super().disconnect(*args, **options)
 
     return Checking
 

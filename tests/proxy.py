@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 import re
 import socket
@@ -10,7 +11,7 @@ import threading
 import time
 from dataclasses import dataclass
 
-__all__ = ["CuttingProxy", "FarProxy", "Link", "LossyProxy", "Proxy", "StreamRequest"]
+__all__ = ["CuttingProxy", "FarProxy", "Link", "LossyProxy", "Proxy", "SlowProxy", "StreamRequest"]
 
 
 @dataclass(eq=False)
@@ -274,3 +275,28 @@ class FarProxy(Proxy):
                     target.shutdown(socket.SHUT_RDWR)
                     return
                 target.sendall(data)
+
+
+class SlowProxy(Proxy):
+    """In front of Redis: every connection carries so many bytes a second to it, and back."""
+
+    def __init__(self, port: int, *, up: float, down: float) -> None:
+        self._up, self._down = up, down
+        super().__init__(port)
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+
+    def _pump_requests(self, link: Link) -> None:
+        self._trickle(link, link.client, link.server, self._up)
+
+    def _pump_replies(self, link: Link) -> None:
+        self._trickle(link, link.server, link.client, self._down)
+
+    def _trickle(
+        self, link: Link, source: socket.socket, target: socket.socket, rate: float
+    ) -> None:
+        with contextlib.suppress(OSError):
+            # As much as passes within a hundredth of a second.
+            while data := source.recv(65536 if math.isinf(rate) else max(1, int(rate / 100))):
+                time.sleep(len(data) / rate)
+                target.sendall(data)
+        link.shut()

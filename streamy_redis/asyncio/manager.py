@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import threading
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from types import TracebackType
@@ -427,7 +426,7 @@ class _Loop:
         inherited: Witnesses | None,
     ) -> None:
         self._config = config
-        self.witnesses = Witnesses(MOST_WITNESSES, threading.Lock(), inherited=inherited)
+        self.witnesses = Witnesses(MOST_WITNESSES, inherited=inherited)
         # A slow send must not hold up readers, nor their timeout be the senders'.
         self._senders = Pipelines(source, config)
         self._readers = async_pool(source, connections=1, timeout=READ_TIMEOUT)

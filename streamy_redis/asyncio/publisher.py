@@ -13,7 +13,7 @@ import anyio
 import redis
 
 from ..config import PAGE_BYTES, StreamConfig
-from ..connections import Interrupted, is_passing, refusal, without_arguments
+from ..connections import Interrupted, Shared, is_passing, refusal, without_arguments
 from ..core.attempts import Attempts
 from ..core.history import HistoryRequest, StreamInfo
 from ..core.witness import Witnesses
@@ -85,7 +85,7 @@ class Publisher:
         """Whether there was a history or an end to forget (UNLINK)."""
         key = self._keys.log(stream_id)
         removed = await self._run(
-            lambda attempts: self._pipelines.ask(("UNLINK", key), latest=attempts.latest),
+            lambda attempts: self._pipelines.ask(("UNLINK", key), attempts),
             f"delete {stream_id!r}",
             key,
         )
@@ -140,11 +140,10 @@ class Publisher:
     async def _evaluate(
         self, script: Script, keys: Sequence[str], arguments: Command, attempts: Attempts
     ) -> Any:
-        ask, latest = self._pipelines.ask, attempts.latest
         try:
-            return await ask(script.by_sha(keys, arguments), latest=latest)
+            return await self._pipelines.ask(script.by_sha(keys, arguments), attempts)
         except redis.exceptions.NoScriptError:
-            return await ask(script.by_source(keys, arguments), latest=latest)
+            return await self._pipelines.ask(script.by_source(keys, arguments), attempts)
 
     async def _run(
         self,
@@ -163,7 +162,7 @@ class Publisher:
             except (redis.RedisError, OSError) as exc:
                 pause = _pause(attempts, exc)
                 if pause is None:
-                    cause = without_arguments(exc)
+                    cause = without_arguments(exc.error if isinstance(exc, Shared) else exc)
                     reason = refusal(action, key, cause)
                     raise RedisUnavailable(reason, idempotency_key=idempotency_key) from cause
             await anyio.sleep(pause)
@@ -174,4 +173,6 @@ def _pause(attempts: Attempts, error: Exception) -> float | None:
     now = time.monotonic()
     if isinstance(error, Interrupted):
         return attempts.repeat(now)
+    if isinstance(error, Shared):
+        return attempts.share(now, random.random()) if is_passing(error.error) else None
     return attempts.pause(now, random.random()) if is_passing(error) else None

@@ -15,7 +15,7 @@ class Attempts:
         backoff: seconds of the first pause, and of the longest.
     """
 
-    __slots__ = ("_backoff", "_left", "_pause", "deadline", "is_retry", "latest")
+    __slots__ = ("_backoff", "_has_shared", "_left", "_pause", "deadline", "is_retry", "latest")
 
     def __init__(
         self, deadline: float, *, latest: float, max_retries: int, backoff: tuple[float, float]
@@ -24,6 +24,8 @@ class Attempts:
         self.latest = latest
         # Whether an earlier try may have been carried out.
         self.is_retry = False
+        # Whether a batch has failed with it already.
+        self._has_shared = False
         self._left = max_retries
         self._pause, self._backoff = backoff
 
@@ -45,3 +47,10 @@ class Attempts:
         """As pause, where somebody else has broken a try off, so that it doesn't count."""
         self.is_retry = True
         return 0.0 if now < self.latest else None
+
+    def share(self, now: float, dice: float) -> float | None:
+        """As pause, where a whole batch failed: it may be due to another in it, but only once."""
+        if self._has_shared:
+            return self.pause(now, dice)
+        self._has_shared = True
+        return self.repeat(now)

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-__all__ = ["move_batch", "move_newest"]
+__all__ = ["BatchSize", "move_batch", "move_newest"]
 
 
 class Sized(Protocol):
@@ -16,6 +16,38 @@ class Sized(Protocol):
 
 Item = TypeVar("Item")
 SizedItem = TypeVar("SizedItem", bound=Sized)
+
+
+class BatchSize:
+    """How much goes together: half as much after what was slow, twice as much after what was fast.
+
+    Args:
+        most: questions, at best.
+        most_bytes: of all of them, at best.
+        slow: seconds from which on an exchange was slow.
+    """
+
+    def __init__(self, most: int, most_bytes: int, *, slow: float) -> None:
+        self._most = most
+        self._most_bytes = most_bytes
+        self._slow = slow
+        # The part of both that goes now. Threads that change it in one moment may lose a change.
+        self._share = 1.0
+
+    @property
+    def most(self) -> int:
+        return max(1, int(self._most * self._share))
+
+    @property
+    def most_bytes(self) -> int:
+        return int(self._most_bytes * self._share)
+
+    def note(self, seconds: float) -> None:
+        """An exchange took that long."""
+        if seconds > self._slow:
+            self._share = max(self._share / 2, 1 / self._most)
+        elif seconds < self._slow / 2:
+            self._share = min(self._share * 2, 1.0)
 
 
 def move_batch(

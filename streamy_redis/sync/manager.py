@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import threading
 import time
 from collections.abc import Iterable, Mapping
 from types import TracebackType
@@ -500,8 +499,7 @@ class _Process:
         inherited: Witnesses | None,
     ) -> None:
         self._config = config
-        # A lock of its own: whoever held the other one may not be here, after a fork.
-        self.witnesses = Witnesses(MOST_WITNESSES, threading.Lock(), inherited=inherited)
+        self.witnesses = Witnesses(MOST_WITNESSES, inherited=inherited)
         # A slow send must not hold up readers, nor their timeout be the senders'.
         self._senders = Pipelines(source, config)
         self._readers = pool(source, connections=1, timeout=READ_TIMEOUT)

@@ -21,9 +21,17 @@ from typing import Any
 
 import redis
 
-from ..config import BATCH_BYTES, BATCH_COMMANDS, LOOK_INTERVAL, SEND_CONNECTIONS, StreamConfig
-from ..connections import Busy, Interrupted, pool
-from ..core.batch import move_batch, move_newest
+from ..config import (
+    BATCH_BYTES,
+    BATCH_COMMANDS,
+    LOOK_INTERVAL,
+    SEND_CONNECTIONS,
+    SLOW_PART,
+    StreamConfig,
+)
+from ..connections import Busy, Interrupted, Shared, pool, sender_connection
+from ..core.attempts import Attempts
+from ..core.batch import BatchSize, move_batch, move_newest
 from ..scripts import Command
 
 __all__ = ["Pipelines"]
@@ -40,60 +48,75 @@ class Pipelines:
     """
 
     def __init__(self, source: str | redis.Redis, config: StreamConfig) -> None:
-        new_pool = functools.partial(pool, source, connections=1, timeout=config.attempt_timeout)
-        self._lines = [_Line(new_pool) for _ in range(SEND_CONNECTIONS)]
-        # Seconds after which what was asked is lost, whoever asked it.
-        self._timeout = 2 * config.attempt_timeout
+        # Seconds that connecting may take, and then the exchange.
+        self._timeout = config.attempt_timeout
+        new_pool = functools.partial(pool, source, connections=1, timeout=self._timeout)
+        self._size = BatchSize(BATCH_COMMANDS, BATCH_BYTES, slow=SLOW_PART * self._timeout)
+        lines = [_Line(new_pool, self._timeout, self._size) for _ in range(SEND_CONNECTIONS)]
         # The newest is the one that was used last, so that one sender alone has one connection.
-        self._free = deque(self._lines)
+        self._free = deque(lines)
         # What nobody has taken along yet.
         self._waiting: deque[_Question] = deque()
         self._is_closed = False
 
-    def ask(self, command: Command, *, latest: float) -> Any:
+    def ask(self, command: Command, attempts: Attempts) -> Any:
         """The reply to one command.
 
         Args:
-            latest: when it has to be under way, on the clock of time.monotonic().
+            attempts: when it has to be under way and answered, on the clock of time.monotonic().
 
         Raises:
             Busy: it wasn't, since all connections were taken.
             Interrupted: whoever asked it was interrupted; it may have been carried out.
+            Shared: all that went together failed; it may have been carried out.
             redis.RedisError, OSError
         """
         question = _Question(command)
         try:
             self._waiting.append(question)
             while True:
-                self._serve()
+                self._serve(attempts.deadline)
                 reply = question.wait(LOOK_INTERVAL)
                 if reply is not _WAKE:
                     break
-                self._check(question, latest)
+                self._check(question, attempts)
         finally:
-            if question.taken_at is None and self._withdraw(question) and self._free:
-                # It may have been the one that was woken.
-                self._wake_next()
+            if not question.is_taken:
+                self._withdraw(question)
+                if self._free:
+                    # It may have been the one that was woken.
+                    self._wake_next()
         if isinstance(reply, Exception):
             raise reply
         return reply
 
     def close(self) -> None:
-        """Closes the connections. What comes after this, or outlives it, closes its own."""
+        """Closes the connections that are free; the others close when they come back."""
         self._is_closed = True
-        for line in self._lines:
-            line.close()
+        self._close_free()
 
-    def _serve(self) -> None:
+    def _close_free(self) -> None:
+        lines: list[_Line] = []
+        try:
+            for _ in range(SEND_CONNECTIONS):
+                move_newest(self._free, lines)
+            for line in lines:
+                line.close()
+        finally:
+            self._free.extend(lines)
+            self._wake_next()
+
+    def _serve(self, deadline: float) -> None:
         """Asks what waits, if a connection is free."""
         lines: list[_Line] = []
         batch: list[_Question] = []
         try:
             move_newest(self._free, lines)
             if lines:
-                move_batch(self._waiting, batch, most=BATCH_COMMANDS, most_bytes=BATCH_BYTES)
+                size = self._size
+                move_batch(self._waiting, batch, most=size.most, most_bytes=size.most_bytes)
             if batch:
-                lines[0].ask(batch)
+                lines[0].ask(batch, deadline)
         finally:
             # First of all, and by one instruction.
             self._free.extend(lines)
@@ -101,8 +124,8 @@ class Pipelines:
                 question.lose()
             if lines:
                 self._wake_next()
-            if self._is_closed:
-                self.close()
+            if lines and self._is_closed:
+                self._close_free()
 
     def _wake_next(self) -> None:
         try:
@@ -110,13 +133,13 @@ class Pipelines:
         except IndexError:
             return
 
-    def _check(self, question: _Question, latest: float) -> None:
+    def _check(self, question: _Question, attempts: Attempts) -> None:
         """Raises when there is nothing to wait for any more."""
         now = time.monotonic()
-        if question.taken_at is not None:
-            if now - question.taken_at > self._timeout:
-                raise Interrupted("no answer in time")
-        elif now > latest and self._withdraw(question):
+        if now > attempts.deadline and question.is_taken:
+            # It may be under way still, but now there is no other try.
+            raise Interrupted("no answer until send_timeout")
+        if now > attempts.latest and self._withdraw(question):
             raise Busy("all connections were busy until send_timeout")
 
     def _withdraw(self, question: _Question) -> bool:
@@ -131,13 +154,13 @@ class Pipelines:
 class _Question:
     """A command, and what is said to the thread that waits for its reply."""
 
-    __slots__ = ("_is_answered", "_said", "command", "size", "taken_at")
+    __slots__ = ("_is_answered", "_said", "command", "is_taken", "size")
 
     def __init__(self, command: Command) -> None:
         self.command = command
         self.size = sum(len(part) for part in command if isinstance(part, bytes | str))
-        # When a thread took it along.
-        self.taken_at: float | None = None
+        # Whether a thread took it along.
+        self.is_taken = False
         self._is_answered = False
         self._said: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
@@ -145,10 +168,13 @@ class _Question:
         self._said.put(reply)
         self._is_answered = True
 
-    def lose(self) -> None:
+    def fail(self, error: Exception) -> None:
         """Nobody will answer it, unless somebody has."""
         if not self._is_answered:
-            self.answer(Interrupted("the thread that asked was interrupted"))
+            self.answer(error)
+
+    def lose(self) -> None:
+        self.fail(Interrupted("the thread that asked was interrupted"))
 
     def wake(self) -> None:
         self._said.put(_WAKE)
@@ -162,58 +188,94 @@ class _Question:
 
 
 class _Line:
-    """One connection, made when it is needed. One thread uses it."""
+    """One connection, made when it is needed. One thread uses it.
 
-    def __init__(self, new_pool: Callable[[], redis.ConnectionPool]) -> None:
+    Args:
+        timeout: seconds that connecting may take, and then the exchange.
+    """
+
+    def __init__(
+        self, new_pool: Callable[[], redis.ConnectionPool], timeout: float, size: BatchSize
+    ) -> None:
         self._new_pool = new_pool
-        self._client: redis.Redis | None = None
+        self._timeout = timeout
+        self._size = size
+        self._connection: Any = None
         # Whether every reply has been read: what is left would answer the next command.
         self._is_clean = False
 
-    def ask(self, batch: list[_Question]) -> None:
-        """Asks them, and tells each its reply."""
+    def ask(self, batch: list[_Question], deadline: float) -> None:
+        """Asks them, and tells each its reply as soon as it is there.
+
+        Args:
+            deadline: when it has to be over; the connection is cut then.
+        """
         for question in batch:
-            question.taken_at = time.monotonic()
+            question.is_taken = True
+        errors: list[Exception] = []
         try:
-            replies = self._exchange([question.command for question in batch])
+            self._connect(deadline)
+            self._exchange(batch, deadline)
+        except TimeoutError:
+            # redis-py has one of its own: this is a time limit of the caller's.
+            raise
+        except (redis.RedisError, OSError) as exc:
+            errors.append(exc)
         finally:
             if not self._is_clean:
                 # Before anybody repeats what is on its way.
                 self.close()
-        for question, reply in zip(batch, replies, strict=True):
-            question.answer(reply)
+        for error in errors:
+            for question in batch:
+                question.fail(error if len(batch) == 1 else Shared(copy.copy(error)))
 
     def close(self) -> None:
         """Closes the connection; the next use makes another one."""
-        if self._client is not None:
-            self._client.connection_pool.disconnect()
-
-    def _exchange(self, commands: list[Command]) -> list[Any]:
-        client = self._ready_client()
         self._is_clean = False
+        if self._connection is not None:
+            self._connection.disconnect()
+
+    def _connect(self, deadline: float) -> None:
+        if not self._is_clean:
+            self._connection = sender_connection(self._new_pool())
+        self._is_clean = False
+        self._limit(deadline)
+        self._connection.connect()
+        if _is_stale(self._connection):
+            self._connection.disconnect()
+            self._connection.connect()
+
+    def _exchange(self, batch: list[_Question], deadline: float) -> None:
+        start = time.monotonic()
+        self._limit(deadline)
         try:
-            replies = _replies(client, commands)
-        except (redis.RedisError, OSError) as exc:
-            return [exc, *(copy.copy(exc) for _ in commands[1:])]
+            self._is_clean = _ask(self._connection, batch)
+        finally:
+            self._size.note(time.monotonic() - start)
+
+    def _limit(self, deadline: float) -> None:
+        self._connection.deadline = min(time.monotonic() + self._timeout, deadline)
+
+
+def _ask(connection: Any, batch: list[_Question]) -> bool:
+    """Whether the connection can be used again."""
+    commands = connection.pack_commands([question.command for question in batch])
+    connection.send_packed_command([b"".join(commands)])
+    is_writable = True
+    for question in batch:
+        try:
+            reply = connection.read_response()
+        except redis.ResponseError as exc:
+            reply = exc
+        question.answer(reply)
         # A demoted master keeps its connections; the name leads to the new one.
-        self._is_clean = not any(
-            isinstance(reply, redis.exceptions.ReadOnlyError) for reply in replies
-        )
-        return replies
-
-    def _ready_client(self) -> redis.Redis:
-        if self._client is None or not self._is_clean:
-            self._client = redis.Redis(connection_pool=self._new_pool())
-        return self._client
+        is_writable &= not isinstance(reply, redis.exceptions.ReadOnlyError)
+    return is_writable
 
 
-def _replies(client: redis.Redis, commands: list[Command]) -> list[Any]:
-    if len(commands) > 1:
-        pipeline = client.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
-        return pipeline.execute(raise_on_error=False)
+def _is_stale(connection: Any) -> bool:
+    """Whether the server has closed it, or said something that nobody asked."""
     try:
-        return [client.execute_command(*commands[0])]
-    except redis.ResponseError as exc:
-        return [exc]
+        return bool(connection.can_read(0))
+    except (redis.RedisError, OSError):
+        return True

@@ -12,7 +12,7 @@ from typing import Any
 import redis
 
 from ..config import PAGE_BYTES, StreamConfig
-from ..connections import Interrupted, is_passing, refusal, without_arguments
+from ..connections import Interrupted, Shared, is_passing, refusal, without_arguments
 from ..core.attempts import Attempts
 from ..core.history import HistoryRequest, StreamInfo
 from ..core.witness import Witnesses
@@ -84,7 +84,7 @@ class Publisher:
         """Whether there was a history or an end to forget (UNLINK)."""
         key = self._keys.log(stream_id)
         removed = self._run(
-            lambda attempts: self._pipelines.ask(("UNLINK", key), latest=attempts.latest),
+            lambda attempts: self._pipelines.ask(("UNLINK", key), attempts),
             f"delete {stream_id!r}",
             key,
         )
@@ -139,11 +139,10 @@ class Publisher:
     def _evaluate(
         self, script: Script, keys: Sequence[str], arguments: Command, attempts: Attempts
     ) -> Any:
-        ask, latest = self._pipelines.ask, attempts.latest
         try:
-            return ask(script.by_sha(keys, arguments), latest=latest)
+            return self._pipelines.ask(script.by_sha(keys, arguments), attempts)
         except redis.exceptions.NoScriptError:
-            return ask(script.by_source(keys, arguments), latest=latest)
+            return self._pipelines.ask(script.by_source(keys, arguments), attempts)
 
     def _run(
         self,
@@ -158,10 +157,13 @@ class Publisher:
         while True:
             try:
                 return command(attempts)
+            except TimeoutError:
+                # redis-py has one of its own: this is a time limit of the caller's.
+                raise
             except (redis.RedisError, OSError) as exc:
                 pause = _pause(attempts, exc)
                 if pause is None:
-                    cause = without_arguments(exc)
+                    cause = without_arguments(exc.error if isinstance(exc, Shared) else exc)
                     reason = refusal(action, key, cause)
                     raise RedisUnavailable(reason, idempotency_key=idempotency_key) from cause
             time.sleep(pause)
@@ -172,4 +174,6 @@ def _pause(attempts: Attempts, error: Exception) -> float | None:
     now = time.monotonic()
     if isinstance(error, Interrupted):
         return attempts.repeat(now)
+    if isinstance(error, Shared):
+        return attempts.share(now, random.random()) if is_passing(error.error) else None
     return attempts.pause(now, random.random()) if is_passing(error) else None

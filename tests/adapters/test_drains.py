@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 
 import gevent
@@ -20,7 +19,7 @@ from streamy_redis.tally import Tally
 from tests.core.test_hub import Process
 from tests.core.test_outbox import client, resting
 
-NOTHING_KNOWN = Witnesses(1, contextlib.nullcontext())
+NOTHING_KNOWN = Witnesses(1)
 
 
 @pytest.fixture

@@ -49,3 +49,10 @@ def test_what_somebody_else_broke_off_is_repeated_at_once_and_is_no_try():
 
 def test_nothing_is_repeated_that_could_not_be_answered_in_time():
     assert _attempts().repeat(8.0) is None
+
+
+def test_the_first_failure_of_a_whole_batch_is_no_try():
+    attempts = _attempts(max_retries=1)
+
+    assert [attempts.share(0.0, 1.0) for _ in range(3)] == [0.0, 0.1, None]
+    assert attempts.is_retry

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from streamy_redis.core.batch import move_batch, move_newest
+from streamy_redis.core.batch import BatchSize, move_batch, move_newest
 
 
 @dataclass(frozen=True)
@@ -43,3 +43,24 @@ def test_the_newest_is_moved_if_there_is_one():
         move_newest(rest, held)
 
     assert (held, list(rest)) == (["b", "a"], [])
+
+
+def test_batches_are_halved_by_slow_exchanges_and_grow_again_by_fast_ones():
+    size = BatchSize(100, 64_000, slow=1.0)
+
+    sizes = []
+    for seconds in (1.1, 1.1, 0.7, 0.1, 0.1, 0.1):
+        size.note(seconds)
+        sizes.append((size.most, size.most_bytes))
+
+    half, quarter, whole = (50, 32_000), (25, 16_000), (100, 64_000)
+    assert sizes == [half, quarter, quarter, half, whole, whole]
+
+
+def test_one_always_goes_however_slow_it_is():
+    size = BatchSize(100, 64_000, slow=1.0)
+
+    for _ in range(50):
+        size.note(5.0)
+
+    assert (size.most, size.most_bytes) == (1, 640)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -46,7 +45,7 @@ class Process:
         self.redis = RedisModel()
         self.now = 0.0
         self.hub = Hub(
-            witnesses=Witnesses(100, contextlib.nullcontext()),
+            witnesses=Witnesses(100),
             max_subscribers=max_subscribers,
             history_ttl=3600.0,
             cursor_ttl=600.0,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from dataclasses import dataclass, field
@@ -177,7 +176,7 @@ class World:
         self.redis = RedisModel()
         self.now = 1000.0
         self.hub = Hub(
-            witnesses=Witnesses(100, contextlib.nullcontext()),
+            witnesses=Witnesses(100),
             max_subscribers=None,
             history_ttl=3600.0,
             cursor_ttl=600.0,
