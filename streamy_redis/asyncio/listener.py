@@ -113,6 +113,8 @@ class Listener:
             subscriber.server = self.watch_server().server_of(connection)
             self._follow_servers(now)
         is_added = self._hub.add(subscriber, now)
+        if self.watch_server().has_stopped(subscriber.server):
+            self._hub.close_those_of(subscriber.server, now)
         self.drain()
         return is_added
 

@@ -442,8 +442,9 @@ class Hub:
             self._stop(now, self._everybody())
 
     def close_those_of(self, server: object, now: float) -> None:
-        """Ends those that one server of several serves."""
-        self._stop(now, [each for each in self._everybody() if each.server is server])
+        """Ends the responses that one server of several serves; None for those of no known one."""
+        everybody = self._everybody()
+        self._stop(now, [each for each in everybody if each.is_response and each.server is server])
 
     def reopen(self) -> None:
         """Others come, whom another server serves."""

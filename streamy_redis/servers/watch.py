@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -23,6 +24,9 @@ __all__ = ["ServerWatch"]
 
 # Servers and ports of one process that are told apart; more come only from forged headers.
 _MOST = 16
+# Seconds until a port is looked for again at which nothing was seen: a process without a free
+# descriptor sees nothing, and a look reads them all.
+_LOOK_INTERVAL = 10.0
 
 # How often SIGTERM came since our handler was put in front of another.
 _received = 0
@@ -76,10 +80,12 @@ class ServerWatch:
     def __init__(self) -> None:
         _chain()
         self._received = _received
-        # Who serves requests, by how that was seen; None or nothing where it can't be.
+        # Who serves requests, by how that was seen.
         self._servers: dict[object, object] = {}
-        # One that was seen has stopped.
-        self._has_lost_one = False
+        # Where nothing was seen, and when.
+        self._unseen: dict[object, float] = {}
+        # Ports that listen no more: what still comes by them is served by what stops.
+        self._lost: dict[object, ListeningPort] = {}
 
     def server_of(self, connection: Connection) -> object:
         """Who serves an ASGI request; None where that can't be seen. In its event loop."""
@@ -95,30 +101,52 @@ class ServerWatch:
         """Who serves what comes to this port; None where that can't be seen."""
         if port is None or _signalled() is not None:
             return None
-        return self._keep(port, lambda: ListeningPort(port)) or None
+        lost = self._lost.get(port)
+        if lost is not None and lost.has_closed():
+            return lost
+        return self._keep(port, lambda: ListeningPort(port))
 
     def _keep(self, key: object, look: Callable[[], object]) -> object:
-        if key not in self._servers and len(self._servers) < _MOST:
-            self._servers[key] = look()
+        if key not in self._servers and self._may_look(key):
+            found = look()
+            if found:
+                self._servers[key] = found
+            else:
+                self._unseen[key] = time.monotonic()
         return self._servers.get(key)
 
+    def _may_look(self, key: object) -> bool:
+        recent = time.monotonic() - _LOOK_INTERVAL
+        self._unseen = {each: at for each, at in self._unseen.items() if at > recent}
+        return key not in self._unseen and len(self._servers) + len(self._unseen) < _MOST
+
     def stopped(self) -> list[object]:
-        """Those that have begun to stop since this was asked last."""
+        """Those that have begun to stop since this was asked last.
+
+        None is among them if no other is known: whoever is served by what can't be seen.
+        """
         servers = list(self._servers.items())
-        stopped = {key: server for key, server in servers if server and _has_stopped(server)}
-        for key in stopped:
+        stopped = {key: server for key, server in servers if _has_stopped(server)}
+        for key, server in stopped.items():
             del self._servers[key]
-        self._has_lost_one = self._has_lost_one or bool(stopped)
-        return list(stopped.values())
+            if isinstance(server, ListeningPort):
+                self._lost = dict([*self._lost.items(), (key, server)][-_MOST:])
+        is_last = bool(stopped) and not self._servers
+        return [*stopped.values(), *([None] if is_last else [])]
+
+    def has_stopped(self, server: object) -> bool:
+        """Whether one that serves a request has, which may come on an older connection."""
+        return server is not None and _has_stopped(server)
 
     def is_stopping(self) -> bool:
-        """Whether all of them have, or the process was told to."""
+        """Whether the process is, with all that it serves.
+
+        A program that stops one server goes on, as tests do, and may start another.
+        """
         if _received != self._received:
             return True
-        if any(self._servers.values()):
-            return False
         signalled = _signalled()
-        return self._has_lost_one or (signalled is not None and _has_stopped(signalled))
+        return not self._servers and signalled is not None and _has_stopped(signalled)
 
     def response_limit(self) -> int | None:
         """How many responses gunicorn's worker serves at a time, where each takes a thread."""

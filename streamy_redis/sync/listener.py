@@ -134,6 +134,8 @@ class Listener:
                 subscriber.server = self._watch_server().server_at(port)
                 self._follow_servers(now)
             is_added = self._hub.add(subscriber, now)
+            if self._watch_server().has_stopped(subscriber.server):
+                self._hub.close_those_of(subscriber.server, now)
         self.drain()
         return is_added
 

@@ -66,7 +66,7 @@ class Process:
         self.redis.advance(seconds)
         self.hub.tick(self.now)
 
-    def new(self, cursor: Position | None = None) -> Subscriber:
+    def new(self, cursor: Position | None = None, pacing: Pacing | None = PACING) -> Subscriber:
         return Subscriber(
             STREAM,
             Client(),
@@ -74,7 +74,7 @@ class Process:
             cursor=cursor,
             replay=0,
             event_name=None,
-            pacing=PACING,
+            pacing=pacing,
             now=self.now,
         )
 
@@ -471,6 +471,16 @@ def test_where_one_server_of_two_stops_the_other_s_responses_stay(process: Proce
 
     assert ours.closed is CloseReason.SHUTDOWN
     assert theirs.closed is None
+
+
+def test_a_reader_in_the_process_is_no_server_s(process: Process):
+    response, reader = process.add(), process.new(pacing=None)
+    process.hub.add(reader, process.now)
+
+    process.hub.close_those_of(None, process.now)
+
+    assert response.closed is CloseReason.SHUTDOWN
+    assert reader.closed is None
 
 
 def test_who_comes_by_another_server_is_served_after_the_close(process: Process):

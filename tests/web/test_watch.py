@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 import uvicorn
+from flask import Flask
 from starlette.applications import Starlette
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.routing import Route
+from werkzeug.serving import make_server
 
 from streamy_redis import AsyncStreamManager, StreamConfig, StreamManager
 from tests.deadline import Deadline
@@ -83,6 +85,51 @@ def test_one_after_the_other_serves_with_the_same_manager(app: Starlette):
                 client.recv(4096)
             _stop(server)
             assert server.is_gone(1)
+
+
+@contextlib.contextmanager
+def _live_server(streams: StreamManager) -> Iterator[int]:
+    """As a fixture of an application's tests; yields its port."""
+    app = Flask(__name__)
+    app.add_url_rule("/events", view_func=lambda: streams.get_stream("room"))
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(10)
+
+
+def _is_ended(client: Any) -> bool:
+    client.settimeout(2)
+    try:
+        while client.recv(4096):
+            pass
+    except ConnectionError:
+        pass
+    return True
+
+
+def test_a_live_server_of_tests_takes_only_its_own_streams_along(redis_url: str, prefix: str):
+    with StreamManager(redis_url, config=StreamConfig(prefix=prefix)) as streams:
+        with streams.subscribe("room", timeout=5) as reader:
+            with _live_server(streams) as port:
+                client = _reader(port)
+            with client:
+                assert _is_ended(client)
+            streams.send_event("room", 1)
+            assert next(reader).json() == 1
+
+        with streams.subscribe("room", timeout=5) as later:
+            streams.send_event("room", 2)
+            assert next(later).json() == 2
+        with _live_server(streams) as port, _reader(port) as client:
+            client.settimeout(0.5)
+            with pytest.raises(TimeoutError):
+                client.recv(4096)
 
 
 class _TwoInOneLoop:
