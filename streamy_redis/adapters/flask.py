@@ -82,11 +82,16 @@ def new_response(new_stream: NewStream, headers: Sequence[tuple[str, str]]) -> S
 
     Flask would turn it into one that is of that class only (Response.force_type).
     """
-    response = StreamResponse(new_stream, headers)
+    response_class = StreamResponse
     if flask.has_app_context():
         theirs: type = flask.current_app.response_class
         with contextlib.suppress(TypeError):
-            response.__class__ = _class_for(theirs)
+            response_class = _class_for(theirs)
+    environ = flask.request.environ if flask.has_request_context() else None
+    body = _Body(new_stream, environ)
+    # As Flask makes those of texts: what the class does then, it does here as well.
+    response = response_class(body, status=None, headers=Headers(headers))
+    response.carry(body, Headers(headers)["Content-Type"])
     return response
 
 
@@ -101,17 +106,16 @@ def _class_for(response_class: type) -> type[StreamResponse]:
 
 
 class StreamResponse(Response):
-    """Serves a stream to one client. Headers, cookies and close hooks are those of any response.
+    """Serves a stream to one client. Headers, cookies and close hooks are those of any response."""
 
-    Args:
-        new_stream: makes the stream.
-        headers: its fields.
-    """
+    _body: _Body
 
-    def __init__(self, new_stream: NewStream, headers: Sequence[tuple[str, str]]) -> None:
-        environ = flask.request.environ if flask.has_request_context() else None
-        self._body = _Body(new_stream, environ)
-        super().__init__(self._body, headers=headers, direct_passthrough=True)
+    def carry(self, body: _Body, content_type: str) -> None:
+        """What a stream asks of its response, whatever the application's class made of it."""
+        self._body = body
+        self.direct_passthrough = True
+        # Browsers take no other for a stream.
+        self.headers["Content-Type"] = content_type
         self.headers.setdefault(*_NOT_TO_BE_ENCODED)
         # For each class that it may become: there is no length to know, and nobody is to wait for
         # all of a body that never ends.

@@ -16,6 +16,7 @@ from flask import Flask, Response, request, stream_with_context
 from flask_compress import Compress
 from werkzeug.middleware.lint import LintMiddleware
 from werkzeug.test import EnvironBuilder
+from werkzeug.wsgi import ClosingIterator
 
 from streamy_redis import StreamConfig, StreamManager, StreamyError
 from streamy_redis.sync.handover import TakenSocket
@@ -49,6 +50,31 @@ class LoudHouse(Response):
     def get_wsgi_response(self, environ: Any) -> Any:
         body, status, headers = super().get_wsgi_response(environ)
         return loud(body), status, headers
+
+
+class Ranch(Response):
+    """One that does everything when it is made, and takes no more than Flask gives."""
+
+    __slots__ = ("mark",)
+
+    def __init__(self, response: Any = None, status: Any = None, headers: Any = None) -> None:
+        super().__init__(response, status, headers, mimetype="application/json")
+        self.mark = "ours"
+        self.headers["X-Frame-Options"] = "DENY"
+        self.set_cookie("seen", "yes")
+
+    def get_wsgi_headers(self, environ: Any) -> Any:
+        headers = super().get_wsgi_headers(environ)
+        headers["X-Mark"] = self.mark
+        return headers
+
+
+class WrappingHouse(Response):
+    """One that changes every body when it is made."""
+
+    def __init__(self, response: Any = None, *args: Any, **kwargs: Any) -> None:
+        body = ClosingIterator(loud(response), getattr(response, "close", None))
+        Response.__init__(self, body, *args, **kwargs)
 
 
 class Site(Flask):
@@ -145,8 +171,33 @@ def test_a_response_is_of_the_applications_class_with_its_rules(streams: StreamM
     assert events_of(answer.data)[-1].data == "bye"
 
 
-def test_a_class_that_changes_every_body_changes_a_streams_too(streams: StreamManager):
-    reader = Reader(Site(streams, LoudHouse), "room")
+def test_a_class_that_does_everything_when_it_is_made_does_it_for_a_stream(
+    streams: StreamManager,
+):
+    app = Site(streams, Ranch)
+    streams.end_stream("room", "bye")
+
+    with app.test_request_context("/"):
+        response = streams.get_stream("room", headers={"X-View": "this"})
+        made = app.make_response(response)
+    answer = app.test_client().get("/room")
+
+    assert made is response
+    assert response.headers["X-View"] == "this"
+    # The test client makes its answer by the same class.
+    assert response.mimetype == "text/event-stream"
+    assert answer.headers["Cache-Control"] == "no-store, no-transform"
+    assert answer.headers["X-Frame-Options"] == "DENY"
+    assert answer.headers["X-Mark"] == "ours"
+    assert answer.headers["Set-Cookie"] == "seen=yes; Path=/"
+    assert events_of(answer.data)[-1].data == "bye"
+
+
+@pytest.mark.parametrize("response_class", [LoudHouse, WrappingHouse])
+def test_a_class_that_changes_every_body_changes_a_streams_too(
+    streams: StreamManager, response_class: type[Response]
+):
+    reader = Reader(Site(streams, response_class), "room")
     reader.next()
 
     streams.send_event("room", "hello")
