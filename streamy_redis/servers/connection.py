@@ -50,7 +50,9 @@ class Connection:
         self._cut(abruptly=True)
 
     def close(self) -> bool:
-        """Breaks it off when what is unsent is written; receive() says so then. False as above.
+        """Breaks it off, and says whether it could. receive() says so then.
+
+        What is unsent is written before, as far as asyncio or the kernel holds it.
 
         For an endpoint to return, or to raise, is not enough: middlewares such as Starlette's
         BaseHTTPMiddleware send the last chunk then, and other servers log an error.

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-__all__ = ["ListeningPort", "cut", "port_of", "same_address", "shut_down"]
+__all__ = ["ListeningPort", "cut", "duplicate", "port_of", "same_address", "shut_down"]
 
 _DESCRIPTORS = "/proc/self/fd"
 # What follows state (10 is LISTEN) up to the inode: proc_pid_net(5).
@@ -67,11 +67,28 @@ def cut(server: Address | None, client: Address | None, *, abruptly: bool) -> bo
     is_found = False
     for fd in _descriptors_between(port, client) if port and client and port_of(client) else ():
         # A duplicate can't become another's meanwhile.
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as connection:
+        with contextlib.suppress(OSError), duplicate(fd) as connection:
             if same_address(connection.getpeername(), client):
                 is_found = True
                 shut_down(connection, abruptly=abruptly)
     return is_found
+
+
+@contextlib.contextmanager
+def duplicate(fd: int) -> Iterator[socket.socket]:
+    """A socket of our own for the same connection, closed behind the block.
+
+    Raises:
+        OSError: it is no socket (any more), or the process has no descriptor left.
+    """
+    copied = os.dup(fd)
+    try:
+        connection = socket.socket(fileno=copied)
+    except OSError:
+        os.close(copied)
+        raise
+    with connection:
+        yield connection
 
 
 def shut_down(connection: socket.socket, *, abruptly: bool) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import socket
+import errno
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,30 +10,43 @@ from . import sockets
 
 __all__ = ["abort", "connection_fields", "port"]
 
+# What Werkzeug's ProxyFix puts another value in the place of.
+_BEFORE_PROXY_FIX = "werkzeug.proxy_fix.orig"
+# Of a connection that is closed, or that the client has left.
+_GONE = (errno.EBADF, errno.ENOTCONN)
+
 
 def port(environ: Mapping[str, Any]) -> int | None:
     """Where the request came to; None where that isn't said."""
-    return sockets.port_of(("", environ.get("SERVER_PORT")))
+    return sockets.port_of(("", _served(environ, "SERVER_PORT")))
 
 
 def abort(environ: Mapping[str, Any]) -> bool:
     """Breaks the request's connection off, also while it is written to.
 
     What was written before still goes to a client that reads. False where neither the socket nor
-    the client's port is known.
+    the client's port is known, where the connection carries other requests as well (HTTP/2), and
+    where the process has no descriptor left.
     """
+    if environ.get("SERVER_PROTOCOL") not in ("HTTP/1.0", "HTTP/1.1"):
+        return False
     connection = environ.get("gunicorn.socket", environ.get("werkzeug.socket"))
     if connection is None:
-        client = environ.get("REMOTE_ADDR"), environ.get("REMOTE_PORT")
-        return sockets.cut(("", environ.get("SERVER_PORT")), client, abruptly=False)
+        client = _served(environ, "REMOTE_ADDR"), _served(environ, "REMOTE_PORT")
+        return sockets.cut(("", port(environ)), client, abruptly=False)
     # A duplicate: gevent raises an error of its own where another greenlet waits for the socket.
-    # What can't be duplicated any more is closed.
-    with (
-        contextlib.suppress(OSError),
-        socket.socket(fileno=os.dup(connection.fileno())) as duplicate,
-    ):
-        sockets.shut_down(duplicate, abruptly=False)
+    try:
+        with sockets.duplicate(connection.fileno()) as duplicate:
+            sockets.shut_down(duplicate, abruptly=False)
+    except OSError as exc:
+        return exc.errno in _GONE
     return True
+
+
+def _served(environ: Mapping[str, Any], name: str) -> Any:
+    """A value as the server had it: that of the connection itself, not of a proxy's client."""
+    before = environ.get(_BEFORE_PROXY_FIX, {}).get(name)
+    return environ.get(name) if before is None else before
 
 
 def connection_fields(environ: Mapping[str, Any]) -> list[tuple[str, str]]:
