@@ -164,7 +164,6 @@ def test_one_manager_serves_several_apps_that_share_its_redis(databases: Databas
     streams = StreamManager(config=StreamConfig(prefix=prefix))
     for _ in range(2):
         streams.init_app(flask_app(STREAMY_REDIS_URL=databases.url(2)))
-    streams.init_app(flask_app())
 
     streams.send_event("room", "x")
 
@@ -180,6 +179,7 @@ def test_a_factory_may_name_others_each_time_while_no_stream_is_open(
         (1, {"STREAMY_REDIS_URL": databases.url(1), "STREAMY_HISTORY_LENGTH": 1}),
         # Nothing of what the one before named: each is an app of its own.
         (2, {"STREAMY_REDIS_URL": databases.url(2)}),
+        (3, {}),
         (3, {"STREAMY_PREFIX": f"{prefix}-3"}),
     ):
         app = flask_app(**settings)
@@ -206,6 +206,38 @@ def test_another_redis_or_setting_while_a_stream_is_open_is_an_error(
         streams.send_event("room", "x")
         assert next(events).data == "x"
 
+    assert databases.written() == [1]
+    streams.close()
+
+
+def test_an_open_writer_keeps_what_it_was_opened_with(databases: Databases, prefix: str):
+    streams = StreamManager()
+    streams.init_app(flask_app(STREAMY_REDIS_URL=databases.url(1), STREAMY_PREFIX=prefix))
+    other = flask_app(STREAMY_REDIS_URL=databases.url(2), STREAMY_PREFIX=prefix)
+    with streams.writer("room", 5.0) as writer:
+        for text in ("", "text"):
+            writer.write(text)
+            with pytest.raises(RuntimeError, match="streams open"):
+                streams.init_app(other)
+        streams.init_app(flask_app())
+
+    assert databases.written() == [1]
+    streams.init_app(other)
+    streams.close()
+
+
+def test_an_app_that_names_nothing_keeps_its_own_settings_when_others_come(
+    databases: Databases, prefix: str
+):
+    streams = StreamManager(databases.url(1), config=StreamConfig(prefix=prefix))
+    plain = flask_app()
+    streams.init_app(flask_app(STREAMY_HISTORY_LENGTH=1))
+    streams.init_app(plain)
+    streams.init_app(flask_app(STREAMY_HISTORY_LENGTH=2))
+
+    with plain.app_context():
+        streams.send_events("room", [1, 2, 3])
+        assert streams.info("room").length == 3
     assert databases.written() == [1]
     streams.close()
 

@@ -23,10 +23,6 @@ class Named:
     url: str | None = None
     config: StreamConfig | None = None
 
-    def may_share(self, other: Named) -> bool:
-        """Whether what the other names will do: it is the same, or this one names nothing."""
-        return self in (other, NOTHING)
-
 
 NOTHING = Named()
 

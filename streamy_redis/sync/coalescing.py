@@ -74,6 +74,11 @@ class Writer:
         self._is_left = False
         self._pid = os.getpid()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether something is still to come of it in this process."""
+        return not (self._is_left or self._coalescer.is_over) and self._pid == os.getpid()
+
     def write(self, text: str, event_name: str | None = None) -> None:
         """Takes a piece of text, which is sent within ``interval`` seconds.
 

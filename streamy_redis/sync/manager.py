@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+import weakref
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -94,6 +95,8 @@ class StreamManager:
         self._named = NOTHING
         # From the first use on, until apps name another one.
         self._settled_config: StreamConfig | None = None
+        # By identity. Nobody need close one that is given up.
+        self._writers: weakref.WeakValueDictionary[int, Writer] = weakref.WeakValueDictionary()
         # By process id, since a fork inherits everything but the threads.
         self._processes: dict[int, _Process] = {}
         # What was acknowledged, by the Redis and the prefix: it outlives what a process has open.
@@ -109,9 +112,10 @@ class StreamManager:
 
         ``STREAMY_REDIS_URL`` names the Redis, unless the manager was given one; the other
         settings are the fields of StreamConfig in capitals and override its values. One manager
-        serves several apps that share its Redis: those that name the same, and those that name
-        nothing. A factory may call this for each new app, with other settings too, while no stream
-        is open; ``close`` forgets what apps named.
+        serves several apps that share its Redis: those that name the same, and, while it is at
+        work for another, those that name nothing. A factory may call this for each new app, with
+        other settings or none too, while no response, subscription or writer is open: what the new
+        app names takes the place of what others did. ``close`` forgets what apps named.
 
         Raises:
             RuntimeError: streams are open, on another Redis or with other settings than the app
@@ -135,29 +139,40 @@ class StreamManager:
 
     def _adopt(self, named: Named) -> None:
         """What an app names holds from now on."""
-        if named.may_share(self._named):
+        if named == self._named:
             return
-        process = self._processes.get(os.getpid())
-        if process is not None and process.listener.has_subscribers:
+        if not self._has_open:
+            self._close_process()
+            self._named = named
+            self._settled_config = None
+        elif named != NOTHING:
             raise RuntimeError(
                 "the StreamManager has streams open on another Redis or with other STREAMY_ "
                 "settings than the app names; give the app a manager of its own, or close() first"
             )
-        self._close_process()
-        self._named = named
-        self._settled_config = None
+
+    @property
+    def _has_open(self) -> bool:
+        """Whether this process has responses, subscriptions or writers open."""
+        process = self._processes.get(os.getpid())
+        if process is not None and process.listener.has_subscribers:
+            return True
+        # One call that no other thread can split.
+        writers = [reference() for reference in self._writers.valuerefs()]
+        return any(writer is not None and writer.is_open for writer in writers)
 
     def _follow_app(self) -> None:
         """The app whose context is active may not be the one that was initialised last."""
         named = self._apps.named_here()
-        if named is None or named.may_share(self._named):
+        if named is None or named == self._named:
             return
-        if os.getpid() in self._processes:
+        if os.getpid() not in self._processes:
+            self._adopt(named)
+        elif named != NOTHING:
             raise RuntimeError(
                 "this app names another Redis or other STREAMY_ settings than another app, which "
                 "the StreamManager works for now; give each app a manager of its own"
             )
-        self._adopt(named)
 
     @property
     def _config(self) -> StreamConfig:
@@ -290,13 +305,15 @@ class StreamManager:
         """
         validate_stream_id(stream_id)
         check_duration("interval", interval)
-        return Writer(
+        writer = Writer(
             lambda: self._process.publisher,
             lambda: self._process.flusher,
             dataclasses.replace(self._config, json_encoder=self._to_json),
             stream_id,
             interval,
         )
+        self._writers[id(writer)] = writer
+        return writer
 
     def delete_stream(self, stream_id: str) -> bool:
         """Forgets a stream's history and end, so that its id can be used anew (UNLINK).
@@ -450,6 +467,8 @@ class StreamManager:
         forgotten, unless the manager was made with the app.
         """
         self._close_process()
+        # Whoever holds one still is not waited for.
+        self._writers.clear()
         self._named = self._named_first
         self._settled_config = None
         self._apps.forget_newest()
