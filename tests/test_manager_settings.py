@@ -340,6 +340,22 @@ def test_a_variable_that_is_wrong_is_an_error_when_the_manager_is_made(
         manager()
 
 
+def test_a_wrong_url_in_the_environment_is_nothing_to_an_app_that_names_one(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("STREAMY_REDIS_URL", "localhost:6379")
+
+    assert StreamManager(app=flask_app(STREAMY_REDIS_URL="memory://"))
+    with pytest.raises(ValueError, match="redis://"):
+        StreamManager(app=flask_app())
+
+
+@pytest.mark.parametrize("url", [5, 0, False, b"redis://localhost", ["redis://localhost"]])
+def test_a_url_of_an_app_that_is_no_text_is_an_error_that_names_the_setting(url: object):
+    with pytest.raises(TypeError, match="STREAMY_REDIS_URL must be a str, not "):
+        StreamManager(app=flask_app(STREAMY_REDIS_URL=url))
+
+
 def test_init_app_connects_and_starts_nothing():
     app = flask_app(STREAMY_REDIS_URL="redis://127.0.0.1:1/0")
 

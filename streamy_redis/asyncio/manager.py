@@ -67,7 +67,8 @@ class AsyncStreamManager:
         config: how streams are kept and delivered; None for ``StreamConfig.from_env()``.
 
     Raises:
-        ValueError: redis is no URL of a Redis, or has a setting that can't work.
+        ValueError: redis, or what is asked in its place, is no URL of a Redis, or has a setting
+            that can't work.
         TypeError: redis is of another kind, such as a client for threads.
         ValueError: a ``STREAMY_`` variable isn't valid.
     """
@@ -81,6 +82,8 @@ class AsyncStreamManager:
         self._source = _checked(redis)
         self._given_config = config
         StreamConfig.checked(config)
+        if self._source is None:
+            check_url(url_from_environment())
         # From the first use on.
         self._settled_config: StreamConfig | None = None
         self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}

@@ -75,7 +75,8 @@ class StreamManager:
             the app's settings over it.
 
     Raises:
-        ValueError: redis is no URL of a Redis, or has a setting that can't work.
+        ValueError: redis, or what is asked in its place, is no URL of a Redis, or has a setting
+            that can't work.
         TypeError: redis is of another kind, such as an asyncio client.
         ValueError: a ``STREAMY_`` variable or a setting of the app isn't valid.
     """
@@ -104,6 +105,8 @@ class StreamManager:
         self._tally = Tally()
         if app is not None:
             self.init_app(app)
+        if self._source is None and self._named.url is None:
+            check_url(url_from_environment())
         # What closing goes back to.
         self._named_first = self._named
 
@@ -124,8 +127,7 @@ class StreamManager:
         """
         base = self._own_config()
         config = base.with_settings(app.config)
-        if url := app.config.get("STREAMY_REDIS_URL"):
-            check_url(url)
+        url = _url_of(app)
         named = Named(
             url=url if self._source is None else None,
             config=None if config is base else config,
@@ -550,6 +552,16 @@ class _Process:
         self.listener.close()
         self._senders.close()
         self._readers.disconnect()
+
+
+def _url_of(app: Flask) -> str | None:
+    url = app.config.get("STREAMY_REDIS_URL")
+    if url is None or url == "":
+        return None
+    if not isinstance(url, str):
+        raise TypeError(f"STREAMY_REDIS_URL must be a str, not {type(url).__name__}")
+    check_url(url)
+    return url
 
 
 def _checked(source: Any) -> str | redis.Redis | None:

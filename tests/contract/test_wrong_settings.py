@@ -80,12 +80,28 @@ def refused_at_once(call: Any) -> str:
     return str(caught.value)
 
 
+@pytest.mark.parametrize("variable", ["STREAMY_REDIS_URL", "REDIS_URL"])
+@pytest.mark.parametrize("kind", [StreamManager, AsyncStreamManager])
+def test_what_can_not_work_in_the_environment_is_refused_when_the_manager_is_made(
+    kind: type, monkeypatch: pytest.MonkeyPatch, variable: str
+):
+    monkeypatch.delenv("STREAMY_REDIS_URL", raising=False)
+    for url, said in WRONG.items():
+        monkeypatch.setenv(variable, url)
+        with pytest.raises(ValueError, match=said) as caught:
+            kind()
+        assert "secret" not in str(caught.value)
+        # It isn't asked for where somebody names another.
+        assert kind("memory://")
+
+
 @pytest.mark.parametrize("url", [*WRONG, *WRONG_LATER])
-def test_where_the_environment_names_it_the_first_call_says_it(
+def test_where_the_environment_changes_later_the_first_call_says_it(
     shell: Shell, monkeypatch: pytest.MonkeyPatch, url: str
 ):
-    monkeypatch.setenv("STREAMY_REDIS_URL", url)
+    monkeypatch.setenv("STREAMY_REDIS_URL", "redis://127.0.0.1:1")
     streams = shell.unnamed_manager()
+    monkeypatch.setenv("STREAMY_REDIS_URL", url)
 
     for call in (
         lambda: streams.send_event("room", "x"),
