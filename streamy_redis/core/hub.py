@@ -967,11 +967,17 @@ class Hub:
         return sent
 
     def outbox_to_write(self) -> Outbox:
-        """What is to be written since the last call, after what an interrupted drain has left.
+        """What an interrupted drain has left, or else what is to be written since the last call.
 
-        Tell with receive_written() what became of it.
+        Never both: who blocks on the one has no room for the other, and gets it in a backlog of
+        its own. Tell with receive_written() what became of it, and ask again while has_writes.
         """
-        self.outbox.add(self.deliveries_to_make(), self.subscribers_to_flush())
+        if self.outbox.is_empty:
+            self.outbox.add(self.deliveries_to_make(), self.subscribers_to_flush())
+        else:
+            # Nobody was told that they block; their writers may have found room since.
+            still_open = [s for s in self.outbox.blocked if s.state is not State.CLOSED]
+            self._dirty.update(dict.fromkeys(still_open))
         return self.outbox
 
     def receive_written(self, now: float) -> list[Failure]:

@@ -47,7 +47,7 @@ class Outbox:
     @property
     def is_empty(self) -> bool:
         """Whether the last drain left nothing, neither to be written nor to be told."""
-        return not (self._deliveries or self._wakes or self.has_news)
+        return not (self._deliveries or self._wakes or self.blocked or self.failures)
 
     @property
     def has_news(self) -> bool:
@@ -55,7 +55,8 @@ class Outbox:
         return bool(self.blocked or self.failures)
 
     def add(self, deliveries: Iterable[Delivery], to_wake: Iterable[Subscriber]) -> None:
-        """Puts what the hub has behind what is left."""
+        """Takes what the hub has. Each subscriber is in one delivery: it may block on it."""
+        assert not self._deliveries
         for data, subscribers in deliveries:
             self._deliveries.append((data, iter(subscribers)))
         self._wakes.append(iter(to_wake))

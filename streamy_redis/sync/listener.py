@@ -202,7 +202,8 @@ class Listener:
             # Nobody may be writing who would not come to an end any more.
             if self.flushing.acquire(timeout=EXIT_TIMEOUT):
                 try:
-                    self._flush()
+                    while self._hub.has_writes:
+                        self._flush()
                 finally:
                     self.flushing.release()
 

@@ -33,16 +33,32 @@ HISTORY_FAULTS = {
 
 
 @dataclass(eq=False)
+class Response:
+    """The writer of one connection; what comes after that goes nowhere."""
+
+    client: Client
+    writes_at_once: bool
+    is_chunked: bool = False
+
+    def wake(self) -> None:
+        if self.client.response is self:
+            self.client.wake()
+
+    def write(self, data: bytes) -> bool:
+        return self.client.response is not self or self.client.write(data)
+
+
+@dataclass(eq=False)
 class Client:
     """An EventSource: it reconnects with the last id it saw, and checks what it gets.
 
-    And the writer of its response: writes_at_once is that of a socket or an ASGI response; of
-    any other, the test says when it takes.
+    And what its response does: writes_at_once is that of a socket or an ASGI response; of any
+    other, the test says when it takes.
     """
 
     world: World
     writes_at_once: bool = False
-    is_chunked: bool = False
+    response: Response | None = None
     # A write of its that is under way, and whether the response ends with it.
     is_writing: bool = False
     unread: bytes = b""
@@ -65,9 +81,10 @@ class Client:
             return
         world = self.world
         self.connects += 1
+        self.response = Response(self, self.writes_at_once)
         self.subscriber = Subscriber(
             STREAM,
-            self,
+            self.response,
             Limits(max_backlog=4, max_backlog_bytes=10_000, page_events=3, cursor_ttl=600.0),
             cursor=Position.parse(self.cursor),
             replay=self.replay,
@@ -82,7 +99,7 @@ class Client:
     def disconnect(self) -> None:
         if self.subscriber is not None:
             self.world.hub.remove(self.subscriber, CloseReason.DISCONNECT, self.world.now)
-            self.subscriber = None
+            self.subscriber = self.response = None
             self.is_writing, self.unread, self.is_last = False, b"", False
 
     def wake(self) -> None:
@@ -96,6 +113,8 @@ class Client:
 
     def take(self) -> None:
         """What a client reads, after which its writer goes on."""
+        if self.writes_at_once and not self.is_writing:
+            return
         self._written()
         if self.writes_at_once:
             self.wake()
@@ -125,7 +144,7 @@ class Client:
         self._read(data)
         if self.is_last and self.subscriber is not None:
             closed, was_silent = self.subscriber.closed, self.subscriber.start is None
-            self.subscriber, self.is_last = None, False
+            self.subscriber, self.response, self.is_last = None, None, False
             self.is_finished = self.is_finished or (closed is CloseReason.END and was_silent)
 
     def _read(self, data: bytes) -> None:
@@ -330,15 +349,22 @@ class World:
         self.clients[-1].connect()
 
     def write_all(self) -> None:
-        for data, subscribers in self.hub.deliveries_to_make():
-            blocked = [s for s in subscribers if not s.writer.write(data)]
-            self.hub.block(blocked, self.now)
-        for subscriber in self.hub.subscribers_to_flush():
-            subscriber.writer.wake()
+        while self.hub.has_writes:
+            self.hub.outbox_to_write().write()
+            for failure in self.hub.receive_written(self.now):
+                raise failure.error
 
     def write_but_block(self) -> None:
         self.is_blocking = True
         self.write_all()
+        self.is_blocking = False
+
+    def write_but_be_interrupted_before(self) -> None:
+        self.hub.outbox_to_write()
+
+    def write_but_block_and_be_interrupted_after(self) -> None:
+        self.is_blocking = True
+        self.hub.outbox_to_write().write()
         self.is_blocking = False
 
     def reconnect_one(self) -> None:
@@ -384,6 +410,7 @@ ACTIONS = [
     *["hear"] * 3,
     *["run_commands", "issue_reads", "run_read", "receive_read", "take_one", "write_all"] * 3,
     *["write_but_block", "wait_for_a_keep_alive"] * 2,
+    *["write_but_be_interrupted_before", "write_but_block_and_be_interrupted_after"] * 2,
     "connect_listener",
     "connect_listener",
     "drop_listener",

@@ -178,6 +178,49 @@ def test_what_an_interrupted_drain_leaves_is_written_by_the_next_one(process: Pr
     assert client(subscribers[3]).woken == 1
 
 
+def test_who_blocks_on_what_was_left_gets_the_rest_by_itself(process: Process):
+    blocking, other = resting(process, 2)
+    process.send()
+    process.hub.outbox_to_write()
+
+    # Nobody writes; and when somebody does, one has no room.
+    process.send()
+    client(blocking).is_blocked = True
+    drain(process)
+
+    assert [len(client(s).written) for s in (blocking, other)] == [1, 2]
+    assert process.take(blocking) == client(other).written[1:]
+
+
+def test_who_has_blocked_untold_gets_the_rest_by_itself(process: Process):
+    blocking, other = resting(process, 2)
+    client(blocking).is_blocked = True
+    process.send()
+    process.hub.outbox_to_write().write()
+
+    # Nobody tells the hub.
+    process.send()
+    drain(process)
+
+    assert [len(client(s).written) for s in (blocking, other)] == [1, 2]
+    assert process.take(blocking) == client(other).written[1:]
+
+
+def test_who_has_blocked_untold_and_has_room_again_is_looked_at(process: Process):
+    (blocking,) = resting(process, 1)
+    client(blocking).is_blocked = True
+    process.send()
+    process.hub.outbox_to_write().write()
+
+    # Nobody tells the hub, until the writer has found room and nothing more to take.
+    assert not process.take(blocking)
+    drain(process)
+
+    assert client(blocking).woken == 1, "or it would seem to write, and time out"
+    assert not process.take(blocking)
+    assert blocking.is_resting
+
+
 def test_one_that_can_t_be_told_as_blocked_is_cut_off(
     process: Process, monkeypatch: pytest.MonkeyPatch
 ):
