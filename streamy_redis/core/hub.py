@@ -840,7 +840,10 @@ class Hub:
     def tick(self, now: float) -> None:
         """Keep-alives, deadlines, position checks, channels that nobody needs any more."""
         while self._deadlines and self._deadlines[0][0] <= now:
-            self._look_at(heapq.heappop(self._deadlines)[2], now)
+            due, _, subscriber = heapq.heappop(self._deadlines)
+            if due == subscriber.look_at:
+                subscriber.look_at = float("inf")
+                self._look_at(subscriber, now)
         for key in [key for key, (_, at) in self._kept.items() if now - at >= _KEPT]:
             del self._kept[key]
         while self._retries and self._retries[0][0] <= now:
@@ -878,7 +881,9 @@ class Hub:
         self._look_again(subscriber, due)
 
     def _look_again(self, subscriber: Subscriber, due: float) -> None:
-        if due != float("inf"):
+        # A look that is due before sees to this one. One that is due later is passed over then.
+        if due < subscriber.look_at:
+            subscriber.look_at = due
             heapq.heappush(self._deadlines, (due, next(self._order), subscriber))
 
     def _retry(self, request: HistoryRequest) -> None:

@@ -162,6 +162,7 @@ class Subscriber:
         "known",
         "limits",
         "live_events",
+        "look_at",
         "position",
         "replay",
         "resets",
@@ -235,6 +236,8 @@ class Subscriber:
         self._written_at = now
         # When the writer took frames that it hasn't yet come back from writing.
         self.writing_since: float | None = None
+        # When the hub looks at its times next; inf for never.
+        self.look_at = float("inf")
 
     @property
     def closed(self) -> CloseReason | None:

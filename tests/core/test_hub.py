@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 import pytest
@@ -131,6 +131,30 @@ def client_of(subscriber: Subscriber) -> Client:
 
 
 # -- keep-alives ----------------------------------------------------------------------------------
+
+
+def test_one_that_blocks_again_and_again_is_looked_at_no_more_often(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+):
+    looks: Counter[Subscriber] = Counter()
+    tick = Subscriber.tick
+
+    def counted(self: Subscriber, now: float, *, delivered_at: float) -> object:
+        looks[self] += 1
+        return tick(self, now, delivered_at=delivered_at)
+
+    blocking, other = process.rest(), process.rest()
+    client_of(blocking).is_blocked = True
+    for _ in range(100):
+        process.send()
+        process.deliver()
+        process.take(blocking)
+        process.take(blocking)
+
+    monkeypatch.setattr(Subscriber, "tick", counted)
+    process.advance(15.0)
+
+    assert looks == {blocking: 1, other: 1}
 
 
 def test_nothing_is_written_past_a_keep_alive_that_is_under_way(process: Process):
