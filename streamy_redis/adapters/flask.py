@@ -13,7 +13,7 @@ import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import flask
 from flask import Response
@@ -180,12 +180,12 @@ class StreamResponse(Response):
         return ClosingIterator((), self.close), *_refused(refusal, headers)
 
     def _open(self, environ: WSGIEnvironment) -> WsgiResponse:
-        if self.response is self._body:
+        if self.response is self._body and type(self).iter_encoded is Response.iter_encoded:
             has_body = environ["REQUEST_METHOD"] != "HEAD" and _allows_body(self.status_code)
             if has_body:
                 self._body.open()
             return super().get_wsgi_response(environ)
-        # What a hook has made of it: as any response's, but that the first look shows a refusal.
+        # What a hook or the application's class makes of it: as any response's, but that the first look shows a refusal.
         self.direct_passthrough = False
         app_iter, status, headers = super().get_wsgi_response(environ)
         if self.is_streamed:
@@ -219,9 +219,15 @@ class StreamResponse(Response):
             return None
         if any(name.lower() == "content-encoding" for name, _ in headers):
             return None
-        # Nothing but these is kept of the response: it is most of what a client would cost.
-        on_end = functools.partial(run_close_hooks, self._on_close)
+        on_end = functools.partial(run_close_hooks, self._close_hooks())
         return self._body.stream.prepare_handover(environ, status, headers, on_end)
+
+    def _close_hooks(self) -> Sequence[Callable[[], Any]]:
+        if type(self).close is StreamResponse.close:
+            # Nothing but these is kept of the response: it is most of what a client would cost.
+            return self._on_close
+        # The application's class has something to do then, and does this as well.
+        return [self.close]
 
 
 def _allows_body(status: int) -> bool:

@@ -9,7 +9,7 @@ import os
 import socket
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from flask import Flask, Response, request, stream_with_context
@@ -67,6 +67,23 @@ class Ranch(Response):
         headers = super().get_wsgi_headers(environ)
         headers["X-Mark"] = self.mark
         return headers
+
+
+class EncodingHouse(Response):
+    """One that changes every body when it is encoded."""
+
+    def iter_encoded(self) -> Iterator[bytes]:
+        return loud(super().iter_encoded())
+
+
+class ClosingHouse(Response):
+    """One that keeps account of what is over."""
+
+    closed: ClassVar[list[str]] = []
+
+    def close(self) -> None:
+        self.closed.append(self.mimetype or "")
+        super().close()
 
 
 class WrappingHouse(Response):
@@ -193,17 +210,19 @@ def test_a_class_that_does_everything_when_it_is_made_does_it_for_a_stream(
     assert events_of(answer.data)[-1].data == "bye"
 
 
-@pytest.mark.parametrize("response_class", [LoudHouse, WrappingHouse])
+@pytest.mark.parametrize("response_class", [LoudHouse, WrappingHouse, EncodingHouse])
 def test_a_class_that_changes_every_body_changes_a_streams_too(
     streams: StreamManager, response_class: type[Response]
 ):
-    reader = Reader(Site(streams, response_class), "room")
-    reader.next()
+    # Without the test client, whose answers are of that class once more.
+    site = Site(streams, response_class)
+    body: Any = site.wsgi_app(EnvironBuilder("/room").get_environ(), start_nothing)
+    assert b"stream-open" in next(body)
 
     streams.send_event("room", "hello")
 
-    assert b"data: HELLO\n" in reader.next()
-    reader.close()
+    assert b"data: HELLO\n" in next(body)
+    body.close()
     assert_none_is_left(streams)
 
 
@@ -552,6 +571,30 @@ def test_a_socket_is_taken_when_the_server_asks_for_the_body(
     connection.client.close()
     assert_none_is_left(streams)
     Deadline(5).until(lambda: descriptors() == before - 1, descriptors)
+
+
+def test_a_class_with_its_own_close_has_it_called_once_a_taken_stream_is_over(
+    streams: StreamManager, connection: Connection, monkeypatch: pytest.MonkeyPatch
+):
+    closed: list[str] = []
+    monkeypatch.setattr(ClosingHouse, "closed", closed)
+    site = Site(streams, ClosingHouse)
+
+    @site.after_request
+    def hook(response: Response) -> Response:
+        response.call_on_close(lambda: closed.append("hook"))
+        return response
+
+    body: Any = site.wsgi_app(connection.environ, start_nothing)
+    assert list(body) == []
+    body.close()
+    connection.read_until(b"stream-open")
+    assert closed == []
+
+    streams.end_stream("room")
+
+    Deadline(5).until(lambda: len(closed) >= 2, lambda: closed)
+    Deadline(0.2).stays(lambda: closed == ["text/event-stream", "hook"])
 
 
 @pytest.mark.parametrize("way", ["is refused", "is dropped", "is closed", "is interrupted"])
