@@ -185,7 +185,8 @@ class StreamResponse(Response):
             if has_body:
                 self._body.open()
             return super().get_wsgi_response(environ)
-        # What a hook or the application's class makes of it: as any response's, but that the first look shows a refusal.
+        # What a hook or the application's class makes of it: as any response's, but that the first
+        # look shows a refusal.
         self.direct_passthrough = False
         app_iter, status, headers = super().get_wsgi_response(environ)
         if self.is_streamed:
