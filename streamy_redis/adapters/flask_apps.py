@@ -40,8 +40,9 @@ class FlaskApps:
         self._named[app] = named
         self._newest = app
 
-    def forget_newest(self) -> None:
-        self._newest = None
+    def go_back_to(self, app: Flask | None) -> None:
+        """That app answers for the others again; None for no app."""
+        self._newest = app
 
     def named_here(self) -> Named | None:
         """What the app names whose context is active, if it is one of these."""

@@ -109,6 +109,7 @@ class StreamManager:
             check_url(url_from_environment())
         # What closing goes back to.
         self._named_first = self._named
+        self._app_first = app
 
     def init_app(self, app: Flask) -> None:
         """Reads the ``STREAMY_*`` settings of a Flask app, and makes the manager its extension.
@@ -473,7 +474,7 @@ class StreamManager:
         self._writers.clear()
         self._named = self._named_first
         self._settled_config = None
-        self._apps.forget_newest()
+        self._apps.go_back_to(self._app_first)
 
     def _close_process(self) -> None:
         process = self._processes.pop(os.getpid(), None)

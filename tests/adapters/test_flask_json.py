@@ -117,6 +117,15 @@ def test_jobs_write_as_their_manager_s_app_does_and_others_as_fastapi(streams: S
     assert sent(streams, DAY) == '"2026-11-28"'
 
 
+def test_the_app_that_a_manager_was_made_for_writes_after_closing_too(redis_url: str, prefix: str):
+    streams = StreamManager(redis_url, app=flask_app(Bare), config=StreamConfig(prefix=prefix))
+    streams.init_app(flask_app(House))
+    streams.close()
+
+    assert sent(streams, DAY) == '{"bare": "2026-11-28"}'
+    streams.close()
+
+
 def test_a_writer_s_last_words_are_written_so_too(streams: StreamManager):
     with flask_app().app_context():
         writer = streams.writer("room")
