@@ -130,7 +130,7 @@ class StreamConfig:
         retry_interval: the bounds of the random ``retry:`` each response carries, so that the
             clients of a stopped worker don't come back in one moment.
         max_event_size: bytes of UTF-8 of one event's data, inclusive.
-        max_backlog: unsent live events at which a slow client's response ends; it resumes from
+        max_backlog: unsent live events at which a slow client's response is cut; it resumes from
             its cursor.
         max_backlog_bytes: the same in bytes. One frame always fits.
         write_timeout: seconds that one write to a client may take.
@@ -139,7 +139,7 @@ class StreamConfig:
         position_check_interval: seconds of silence on a stream after which the log is compared
             with what was heard.
         max_subscribers: open responses of this process, per manager; None for no limit.
-        max_lifetime: seconds after which a response ends and the client resumes, up to a fifth
+        max_lifetime: seconds after which a response is cut and the client resumes, up to a fifth
             earlier at random; None for no limit.
         handover: whether a Flask response on gunicorn gives its socket to the manager, so that it
             takes no thread of the worker. Headers that a WSGI middleware adds don't reach it.

@@ -267,7 +267,7 @@ class AsyncStreamManager:
         Nothing happens before it is served. Then the request's Last-Event-ID (HTML 9.2.4), or else
         its query's ``lastEventId``, which polyfills send instead, decides whether it resumes: the
         client gets what came after that event, or a ``stream-reset`` if that can't be shown any
-        more. It ends when the client leaves, the stream ends, the server stops, or a bound of
+        more. It ends when the stream ends. It is cut when the server stops or a bound of
         ``StreamConfig`` is reached; the client resumes by itself.
 
         Args:
