@@ -10,7 +10,7 @@ import redis.asyncio
 from ..config import PAGE_BYTES, StreamConfig
 from ..core.history import HistoryPage, HistoryRequest
 from ..keys import Keys
-from ..scripts import READ, read_arguments, read_page
+from ..scripts import READ, Command, read_arguments, read_page
 
 __all__ = ["HistoryReader"]
 
@@ -51,6 +51,6 @@ class HistoryReader:
         except ValueError as exc:
             return exc
 
-    def _call(self, request: HistoryRequest) -> tuple[list[str], tuple[str | bytes | int, ...]]:
+    def _call(self, request: HistoryRequest) -> tuple[list[str], Command]:
         keys = [self._keys.log(request.key.stream_id)]
         return keys, read_arguments(request, most_bytes=PAGE_BYTES)

@@ -27,8 +27,9 @@ __all__ = [
     "tag_of",
 ]
 
-# What redis-py sends: strings and bytes.
-Command = tuple[str | bytes | int, ...]
+# What redis-py sends. No numbers: a handler of a signal that raises while hiredis makes text of one
+# ends the process with a segmentation fault (seen with 3.5.0).
+Command = tuple[str | bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +47,11 @@ class Script:
 
     def by_sha(self, keys: Sequence[str], arguments: Command) -> Command:
         """The EVALSHA command."""
-        return ("EVALSHA", self.sha, len(keys), *keys, *arguments)
+        return ("EVALSHA", self.sha, str(len(keys)), *keys, *arguments)
 
     def by_source(self, keys: Sequence[str], arguments: Command) -> Command:
         """The EVAL command, for a server that has not seen the script (NOSCRIPT)."""
-        return ("EVAL", self.source, len(keys), *keys, *arguments)
+        return ("EVAL", self.source, str(len(keys)), *keys, *arguments)
 
 
 class Nonce(NamedTuple):
@@ -75,11 +76,11 @@ def publish_arguments(
     witness: Position | None,
 ) -> Command:
     """ARGV of publish.lua."""
-    arguments: list[str | bytes | int] = [
+    arguments: list[str | bytes] = [
         "end" if is_end else "event",
-        history_length,
-        round(ttl * 1000),
-        int(may_repeat),
+        str(history_length),
+        str(round(ttl * 1000)),
+        "1" if may_repeat else "0",
         _witness(witness),
     ]
     for block, nonce in zip(blocks, nonces, strict=True):
@@ -117,9 +118,9 @@ def read_arguments(request: HistoryRequest, *, most_bytes: int) -> Command:
     key = request.key
     return (
         key.start,
-        key.cursor or key.newest,
-        key.limit,
-        most_bytes,
+        key.cursor or str(key.newest),
+        str(key.limit),
+        str(most_bytes),
         _witness(request.witness),
     )
 
