@@ -6,10 +6,10 @@ whose reply was lost, and differ between ``Redis()`` and ``from_url()``.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 import logging
+import math
 import multiprocessing
 import os
 import re
@@ -19,7 +19,7 @@ import sys
 import time
 import urllib.parse
 import warnings
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
@@ -397,6 +397,9 @@ def _check_arguments(kind: type, settings: dict[str, Any]) -> None:
 def _refused(kind: type, settings: Mapping[str, Any]) -> Exception | None:
     try:
         kind(**settings)
+    except TimeoutError:
+        # Nothing is waited for: a time limit of the caller's was thrown in.
+        raise
     except (redis.RedisError, ValueError, TypeError, AttributeError, OSError) as exc:
         return exc
     return None
@@ -456,21 +459,38 @@ def _checking(kind: Any) -> Any:
         deadline: float | None = None
 
         def connect(self, *args: Any, **options: Any) -> None:
+            soonest = time.monotonic() + (self.socket_connect_timeout or 0.0)
             try:
                 super().connect(*args, **options)
+            except redis.RedisError as exc:
+                _let_through(exc, self.deadline and min(soonest, self.deadline))
+                raise
             except _MISUSES as exc:
                 self.disconnect()
                 raise WrongSetting(f"a setting of the Redis connection can't work: {exc}") from exc
 
+        def can_read(self, *args: Any, **options: Any) -> bool:
+            try:
+                return bool(super().can_read(*args, **options))
+            except redis.RedisError as exc:
+                _let_through(exc, self.deadline and math.inf)
+                raise
+
         def send_packed_command(self, *args: Any, **options: Any) -> None:
             self._limit()
-            with self._own_timeouts():
+            try:
                 super().send_packed_command(*args, **options)
+            except redis.RedisError as exc:
+                _let_through(exc, self.deadline)
+                raise
 
         def read_response(self, *args: Any, **options: Any) -> Any:
             self._limit()
-            with self._own_timeouts():
+            try:
                 return super().read_response(*args, **options)
+            except redis.RedisError as exc:
+                _let_through(exc, self.deadline)
+                raise
 
         def _limit(self) -> None:
             if self.deadline is None:
@@ -484,22 +504,27 @@ def _checking(kind: Any) -> Any:
             if hasattr(connected, "settimeout"):
                 connected.settimeout(left)
 
-        @contextlib.contextmanager
-        def _own_timeouts(self) -> Iterator[None]:
-            """Lets a time limit of the caller's through, which redis-py takes for its own."""
-            try:
-                yield
-            except redis.TimeoutError as exc:
-                thrown = exc.__context__
-                if (
-                    isinstance(thrown, TimeoutError)
-                    and self.deadline is not None
-                    and time.monotonic() < self.deadline
-                ):
-                    raise thrown from None
-                raise
-
     return Checking
+
+
+def _let_through(error: redis.RedisError, soonest: float | None) -> None:
+    """Raises a time limit of the caller's: a TimeoutError, which redis-py takes for its own.
+
+    Args:
+        soonest: when one of redis-py's may come; None where nobody limits our thread.
+    """
+    thrown = _thrown_in(error)
+    if thrown is not None and soonest is not None and time.monotonic() < soonest:
+        raise thrown from None
+
+
+def _thrown_in(error: BaseException | None) -> TimeoutError | None:
+    while error is not None:
+        # With a number it is the network's (ETIMEDOUT).
+        if isinstance(error, TimeoutError) and error.errno is None:
+            return error
+        error = error.__context__
+    return None
 
 
 @functools.cache

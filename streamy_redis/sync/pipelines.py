@@ -277,5 +277,8 @@ def _is_stale(connection: Any) -> bool:
     """Whether the server has closed it, or said something that nobody asked."""
     try:
         return bool(connection.can_read(0))
+    except TimeoutError:
+        # As in _Line.ask.
+        raise
     except (redis.RedisError, OSError):
         return True

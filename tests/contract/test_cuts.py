@@ -15,7 +15,7 @@ from .test_forks import outcome
 pytestmark = pytest.mark.skipif(GEVENT, reason="cuts in processes of its own")
 
 
-@pytest.fixture(params=["threads", "signals", "asyncio", "gevent"])
+@pytest.fixture(params=["threads", "signals", "handlers", "asyncio", "gevent"])
 def told(request: pytest.FixtureRequest, redis_url: str, prefix: str) -> dict[str, Any]:
     return outcome("cut_senders", redis_url, prefix, kind=request.param)
 
