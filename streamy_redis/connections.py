@@ -459,37 +459,41 @@ def _checking(kind: Any) -> Any:
         deadline: float | None = None
 
         def connect(self, *args: Any, **options: Any) -> None:
+            handled = sys.exception()
             soonest = time.monotonic() + (self.socket_connect_timeout or 0.0)
             try:
                 super().connect(*args, **options)
             except redis.RedisError as exc:
-                _let_through(exc, self.deadline and min(soonest, self.deadline))
+                _let_through(exc, handled, self.deadline and min(soonest, self.deadline))
                 raise
             except _MISUSES as exc:
                 self.disconnect()
                 raise WrongSetting(f"a setting of the Redis connection can't work: {exc}") from exc
 
         def can_read(self, *args: Any, **options: Any) -> bool:
+            handled = sys.exception()
             try:
                 return bool(super().can_read(*args, **options))
             except redis.RedisError as exc:
-                _let_through(exc, self.deadline and math.inf)
+                _let_through(exc, handled, self.deadline and math.inf)
                 raise
 
         def send_packed_command(self, *args: Any, **options: Any) -> None:
+            handled = sys.exception()
             self._limit()
             try:
                 super().send_packed_command(*args, **options)
             except redis.RedisError as exc:
-                _let_through(exc, self.deadline)
+                _let_through(exc, handled, self.deadline)
                 raise
 
         def read_response(self, *args: Any, **options: Any) -> Any:
+            handled = sys.exception()
             self._limit()
             try:
                 return super().read_response(*args, **options)
             except redis.RedisError as exc:
-                _let_through(exc, self.deadline)
+                _let_through(exc, handled, self.deadline)
                 raise
 
         def _limit(self) -> None:
@@ -507,19 +511,22 @@ def _checking(kind: Any) -> Any:
     return Checking
 
 
-def _let_through(error: redis.RedisError, soonest: float | None) -> None:
+def _let_through(
+    error: redis.RedisError, handled: BaseException | None, soonest: float | None
+) -> None:
     """Raises a time limit of the caller's: a TimeoutError, which redis-py takes for its own.
 
     Args:
+        handled: what the caller was handling when the call began, which may be one as well.
         soonest: when one of redis-py's may come; None where nobody limits our thread.
     """
-    thrown = _thrown_in(error)
+    thrown = _thrown_in(error, handled)
     if thrown is not None and soonest is not None and time.monotonic() < soonest:
         raise thrown from None
 
 
-def _thrown_in(error: BaseException | None) -> TimeoutError | None:
-    while error is not None:
+def _thrown_in(error: BaseException | None, handled: BaseException | None) -> TimeoutError | None:
+    while error is not None and error is not handled:
         # With a number it is the network's (ETIMEDOUT).
         if isinstance(error, TimeoutError) and error.errno is None:
             return error

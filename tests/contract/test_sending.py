@@ -404,3 +404,17 @@ def test_refusals_come_before_redis_is_asked(shell: Shell, method: str):
 
     with pytest.raises(InvalidEvent, match="data"):
         getattr(nowhere, method)("room", bad[method])
+
+
+def test_a_send_from_within_a_handled_time_limit_is_like_any_other(shell: Shell, store: Any):
+    """As a job reports that it took too long, whose first call the server knows no script of."""
+    if not shell.is_memory:
+        store.script_flush()
+    streams = shell.manager()
+
+    try:
+        raise TimeoutError("of the caller's")
+    except TimeoutError:
+        event_id = streams.send_event("room", "took too long")
+
+    assert streams.info("room").last_event_id == event_id
