@@ -103,11 +103,15 @@ def _live_server(streams: StreamManager) -> Iterator[int]:
         thread.join(10)
 
 
+def _read_to_the_end(client: Any) -> None:
+    while client.recv(4096):
+        pass
+
+
 def _is_ended(client: Any) -> bool:
     client.settimeout(2)
     try:
-        while client.recv(4096):
-            pass
+        _read_to_the_end(client)
     except ConnectionError:
         pass
     return True
@@ -129,7 +133,7 @@ def test_a_live_server_of_tests_takes_only_its_own_streams_along(redis_url: str,
         with _live_server(streams) as port, _reader(port) as client:
             client.settimeout(0.5)
             with pytest.raises(TimeoutError):
-                client.recv(4096)
+                _read_to_the_end(client)
 
 
 class _TwoInOneLoop:
