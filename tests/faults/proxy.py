@@ -9,8 +9,6 @@ import socket
 import threading
 from collections.abc import Callable
 
-from tests.ports import free_port
-
 __all__ = ["Fate", "Proxy", "split"]
 
 _HEAD = re.compile(rb"([*$+\-:_,#(=%~>])([^\r\n]*)\r\n")
@@ -38,7 +36,8 @@ class Proxy:
     """
 
     def __init__(self, target: int) -> None:
-        self.port = free_port()
+        self._listening = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self.port: int = self._listening.getsockname()[1]
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.commands: dict[str, int] = {}
         self.swallows_messages = False
@@ -51,7 +50,6 @@ class Proxy:
         self._marked: list[tuple[bytes, Fate]] = []
         self._open = threading.Event()
         self._open.set()
-        self._listening = socket.create_server(("127.0.0.1", self.port), backlog=512)
         self._thread = threading.Thread(target=self._accept, name="proxy", daemon=True)
         self._thread.start()
 
