@@ -13,11 +13,17 @@ import time
 from streamy_redis import StreamConfig, StreamEnded, StreamManager
 
 from .naive import FireAndForget, NaiveAsyncSender, SharedConnection
+from .senders import HISTORY_LENGTH
+
+
+def config_of(prefix: str) -> StreamConfig:
+    """That of the other senders of a scene: whoever keeps less trims what they have sent."""
+    return StreamConfig(prefix=prefix, history_length=HISTORY_LENGTH)
 
 
 def until_the_end(url: str, prefix: str, room: str, name: str) -> None:
     """Sends until the stream has ended; prints each id when its send has returned."""
-    streams = StreamManager(url, config=StreamConfig(prefix=prefix))
+    streams = StreamManager(url, config=config_of(prefix))
     number = 0
     while True:
         data = f"{name} {number}"
@@ -30,7 +36,7 @@ def until_the_end(url: str, prefix: str, room: str, name: str) -> None:
 
 def end_it(url: str, prefix: str, room: str) -> None:
     """Ends the stream twice; prints what each call said."""
-    with StreamManager(url, config=StreamConfig(prefix=prefix)) as streams:
+    with StreamManager(url, config=config_of(prefix)) as streams:
         streams.info(room)  # connected, so that all of them are equally quick
         print("ready", flush=True)
         sys.stdin.readline()
@@ -40,7 +46,7 @@ def end_it(url: str, prefix: str, room: str) -> None:
 
 def and_die(url: str, prefix: str, room: str, how: str) -> None:
     """Sends once, prints the id, and is gone: no close, no goodbye."""
-    streams = StreamManager(url, config=StreamConfig(prefix=prefix))
+    streams = StreamManager(url, config=config_of(prefix))
     event_id = streams.send_event(room, how)
     os.write(1, f"{event_id} {how}\n".encode())
     if how == "killed":
@@ -63,7 +69,7 @@ def while_forking(url: str, prefix: str, room: str, seed: str) -> None:
     Each child sends, and receives what it sent itself; all print what was returned.
     """
     rng = random.Random(seed)
-    streams = StreamManager(url, config=StreamConfig(prefix=prefix))
+    streams = StreamManager(url, config=config_of(prefix))
     stopping = threading.Event()
 
     def send(name: str) -> None:

@@ -24,6 +24,8 @@ from tests.deadline import Deadline
 from tests.event_stream import MessageEvent, events_of
 from tests.exactly_once import Delivery, SentLog, position_of
 
+from .senders import HISTORY_LENGTH
+
 __all__ = [
     "FireAndForget",
     "ForgetfulBrowser",
@@ -153,7 +155,7 @@ def publishing(keys: list[str], data: str) -> tuple[Command, list[Nonce]]:
         [f"data: {data}\n".encode()],
         nonces,
         is_end=False,
-        history_length=20_000,
+        history_length=HISTORY_LENGTH,
         ttl=60,
         may_repeat=False,
         witness=None,

@@ -12,7 +12,10 @@ from typing import Any, TypeVar
 from streamy_redis import RedisUnavailable, StreamConfig, StreamManager
 from tests.exactly_once import SentLog, position_of
 
-__all__ = ["Flood", "Sender"]
+__all__ = ["HISTORY_LENGTH", "Flood", "Sender"]
+
+# Of all that send to a scene: as much as it will see. One who keeps less trims the others' events.
+HISTORY_LENGTH = 20_000
 
 T = TypeVar("T")
 

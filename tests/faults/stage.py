@@ -27,7 +27,7 @@ from tests.web_servers import KINDS, WebServer, environment
 
 from .naive import NaiveSubscriber, stored
 from .proxy import Proxy
-from .senders import Sender
+from .senders import HISTORY_LENGTH, Sender
 from .standby import Standby
 
 __all__ = [
@@ -302,8 +302,7 @@ class Scene:
             self.channel,
             start=self.browsers[0].of_type("stream-open")[0].last_event_id,
         )
-        # Long enough to hold all that a scene sends.
-        sender_config = {"history_length": 20_000, **sender_config}
+        sender_config = {"history_length": HISTORY_LENGTH, **sender_config}
         self.sender = Sender(url, stage.prefix, self.room, rate=rate, **sender_config)
         self.other = Sender(url, stage.prefix, self.beside, rate=50, name="beside", **sender_config)
         self._bursts = StreamManager(_admin_url(stage.unharmed.port), config=self.sender.config)
