@@ -6,7 +6,8 @@ it: each event once and in order, or an explicit reset.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import importlib
+from typing import TYPE_CHECKING
 
 from .config import StreamConfig
 from .core.event import Event, ReceivedEvent
@@ -14,12 +15,15 @@ from .core.history import StreamInfo
 from .core.stats import StreamStats
 from .exceptions import InvalidEvent, RedisUnavailable, StreamEnded, StreamyError
 from .sync.manager import StreamManager
+from .sync.subscription import Subscription
 
 if TYPE_CHECKING:
     from .asyncio.manager import AsyncStreamManager
+    from .asyncio.subscription import AsyncSubscription
 
 __all__ = [
     "AsyncStreamManager",
+    "AsyncSubscription",
     "Event",
     "InvalidEvent",
     "ReceivedEvent",
@@ -30,18 +34,27 @@ __all__ = [
     "StreamManager",
     "StreamStats",
     "StreamyError",
+    "Subscription",
 ]
+# The asyncio shell needs anyio, which the core installs without.
+_OF_ASYNCIO = {
+    "AsyncStreamManager": "streamy_redis.asyncio.manager",
+    "AsyncSubscription": "streamy_redis.asyncio.subscription",
+}
 
 
-def __getattr__(name: str) -> Any:
-    # The asyncio shell needs anyio, which the core installs without.
-    if name != "AsyncStreamManager":
+def __getattr__(name: str) -> object:
+    if name not in _OF_ASYNCIO:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        from .asyncio.manager import AsyncStreamManager
+        module = importlib.import_module(_OF_ASYNCIO[name])
     except ModuleNotFoundError as exc:
         if exc.name != "anyio":
             raise
-        message = "AsyncStreamManager needs an extra: pip install 'streamy-redis[starlette]'"
-        raise ImportError(message) from exc
-    return AsyncStreamManager
+        raise ImportError(f"{name} needs an extra: pip install 'streamy-redis[starlette]'") from exc
+    found: object = getattr(module, name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -36,7 +36,8 @@ from .coalescing import Writer
 from .listener import Listener
 from .pipelines import Pipelines
 from .publisher import Publisher
-from .stream import Stream, Subscription
+from .stream import Stream
+from .subscription import AsyncSubscription
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -327,10 +328,10 @@ class AsyncStreamManager:
         last_event_id: str | None = None,
         replay: Replay = 0,
         timeout: float | None = None,
-    ) -> Subscription:
+    ) -> AsyncSubscription:
         """The stream's events inside this process: an async context manager to iterate.
 
-        Nothing happens before it is entered. See ``Subscription`` for what it does then.
+        Nothing happens before it is entered. See ``AsyncSubscription`` for what it does then.
 
         Args:
             stream_id: as in ``send_event``.
@@ -340,14 +341,14 @@ class AsyncStreamManager:
                 be gone on with. None waits for as long as it takes.
 
         Returns:
-            A ``Subscription``, which yields ``ReceivedEvent``.
+            A ``AsyncSubscription``, which yields ``ReceivedEvent``.
 
         Raises:
             InvalidEvent, ValueError, TypeError: an argument breaks a rule.
         """
         if timeout is not None:
             check_duration("timeout", timeout)
-        return Subscription(
+        return AsyncSubscription(
             lambda: self._loop.listener,
             self._config,
             validate_stream_id(stream_id),

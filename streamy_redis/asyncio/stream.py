@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Callable
-from types import TracebackType
 
 import anyio
 
 from ..config import OPEN_TIMEOUT, TROUBLE_INTERVAL, StreamConfig
-from ..connections import explained
-from ..core.event import ReceivedEvent, read_frame
 from ..core.publication import Position
 from ..core.replay import Replay
 from ..core.subscriber import CloseReason, Outgoing, Pacing, Subscriber
-from ..exceptions import RedisUnavailable, StreamyError
 from ..servers.connection import Connection
 from .listener import Listener
 from .writer import Receive, ResponseWriter, Send
 
-__all__ = ["Stream", "Subscription"]
+__all__ = ["Stream"]
 
 
 class Stream:
@@ -149,130 +143,3 @@ class Stream:
     def close(self) -> None:
         """The client has left, or has been told all. Repeating it is harmless."""
         self._listener.remove(self.subscriber)
-
-
-class Subscription:
-    """The events of one stream, read inside this process; what ``subscribe`` returns.
-
-    Use it as an async context manager, so that it is closed, and iterate. Entering waits until
-    Redis has said where the stream stands: whatever is sent later is received. Iterating without
-    ``async with`` enters by itself. A slow reader and lost connections are bridged from the
-    history; what it can't show comes as an event of kind ``"reset"``. Iteration stops after the
-    event of kind ``"end"``, or when it is closed itself. For one task.
-
-    Raises:
-        RedisUnavailable: Redis didn't answer within ``send_timeout`` of entering.
-        StreamyError: the manager was closed, or the process stops, before the stream ended: what
-            was received isn't all.
-        TimeoutError: no event came within ``timeout``. Iterating again waits for the same one.
-    """
-
-    def __init__(
-        self,
-        listener: Callable[[], Listener],
-        config: StreamConfig,
-        stream_id: str,
-        *,
-        cursor: Position | None,
-        replay: Replay,
-        timeout: float | None = None,
-    ) -> None:
-        self._listener = listener
-        self._config = config
-        self._stream_id = stream_id
-        self._timeout = timeout
-        self._cursor = cursor
-        self._replay: Replay = replay
-        self._stream: Stream | None = None
-        self._events: deque[ReceivedEvent] = deque()
-        self._is_finished = False
-        # It was stopped without the stream's end, and not by whoever iterates.
-        self._is_cut = False
-
-    async def __aenter__(self) -> Subscription:
-        if self._stream is None and not self._is_finished:
-            await self._open()
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-    def __aiter__(self) -> Subscription:
-        return self
-
-    async def __anext__(self) -> ReceivedEvent:
-        await self.__aenter__()
-        # Cancelled while it waits, take() has taken nothing.
-        with anyio.move_on_after(self._timeout):
-            while not self._events:
-                if self._stream is None:
-                    raise self._cut() if self._is_cut else StopAsyncIteration
-                await self._receive(self._stream)
-        if not self._events:
-            raise TimeoutError(f"no event of {self._stream_id!r} within {self._timeout:g} s")
-        return self._events.popleft()
-
-    async def aclose(self) -> None:
-        """Stops receiving. Repeating it is harmless."""
-        self._events.clear()
-        self._finish(is_cut=False)
-
-    def _cut(self) -> StreamyError:
-        cursor = str(self._cursor) if self._cursor is not None else None
-        return StreamyError(
-            f"the subscription to {self._stream_id!r} was stopped before its stream ended, since "
-            "the manager was closed or the process stops; subscribe again with "
-            f"last_event_id={cursor!r} for what follows"
-        )
-
-    def _finish(self, *, is_cut: bool) -> None:
-        self._is_finished = True
-        self._is_cut = is_cut
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
-
-    async def _open(self) -> None:
-        stream = self._new_stream()
-        try:
-            if not await stream.is_open_within(self._config.send_timeout):
-                trouble = stream.trouble
-                raise RedisUnavailable(
-                    f"could not subscribe to {self._stream_id!r}: {explained(trouble)}"
-                ) from trouble
-        except BaseException:
-            stream.close()
-            raise
-        self._cursor = stream.subscriber.start
-        self._stream = stream
-
-    def _new_stream(self) -> Stream:
-        stream = Stream(
-            self._listener(),
-            self._config,
-            self._stream_id,
-            cursor=self._cursor,
-            replay=self._replay,
-        )
-        try:
-            stream.add()
-        except BaseException:
-            stream.close()
-            raise
-        return stream
-
-    async def _receive(self, stream: Stream) -> None:
-        frames, closed = await stream.take()
-        for frame in frames:
-            event = read_frame(self._stream_id, frame)
-            self._cursor = Position.parse(event.id) or self._cursor
-            self._events.append(event)
-        if closed is not None and closed.is_abrupt:
-            self._stream = self._new_stream()
-        elif closed is not None:
-            self._finish(is_cut=closed.is_cut)

@@ -39,7 +39,8 @@ from .flusher import Flusher
 from .listener import Listener
 from .pipelines import Pipelines
 from .publisher import Publisher
-from .stream import Stream, Subscription
+from .stream import Stream
+from .subscription import Subscription
 
 if TYPE_CHECKING:
     from flask import Flask, Response

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from types import TracebackType
 from typing import Any
 
 from ..config import OPEN_TIMEOUT, TROUBLE_INTERVAL, StreamConfig
-from ..connections import explained
-from ..core.event import ReceivedEvent, read_frame
 from ..core.publication import Position
 from ..core.replay import Replay
 from ..core.subscriber import CloseReason, Outgoing, Pacing, Subscriber
-from ..exceptions import RedisUnavailable, ResponseCut, StreamyError
+from ..exceptions import ResponseCut
 from .handover import ResponseHead, TakenSocket, obstacle, response_head
 from .listener import Listener
 
-__all__ = ["Handover", "Stream", "Subscription"]
+__all__ = ["Handover", "Stream"]
 
 
 class Stream:
@@ -218,130 +214,3 @@ class Handover:
     def close(self) -> None:
         """The worker is done with its response. Repeating it is harmless."""
         self._socket.close()
-
-
-class Subscription:
-    """The events of one stream, read inside this process; what ``subscribe`` returns.
-
-    Use it as a context manager, so that it is closed, and iterate. Entering waits until Redis has
-    said where the stream stands: whatever is sent later is received. Iterating without ``with``
-    enters by itself. A slow reader and lost connections are bridged from the history; what it
-    can't show comes as an event of kind ``"reset"``. Iteration stops after the event of kind
-    ``"end"``, or when it is closed itself. For one thread.
-
-    Raises:
-        RedisUnavailable: Redis didn't answer within ``send_timeout`` of entering.
-        StreamyError: the manager was closed, or the process stops, before the stream ended: what
-            was received isn't all.
-        TimeoutError: no event came within ``timeout``. Iterating again waits for the same one.
-    """
-
-    def __init__(
-        self,
-        listener: Callable[[], Listener],
-        config: StreamConfig,
-        stream_id: str,
-        *,
-        cursor: Position | None,
-        replay: Replay,
-        timeout: float | None = None,
-    ) -> None:
-        self._listener = listener
-        self._config = config
-        self._stream_id = stream_id
-        self._timeout = timeout
-        self._cursor = cursor
-        self._replay: Replay = replay
-        self._stream: Stream | None = None
-        self._events: deque[ReceivedEvent] = deque()
-        self._is_finished = False
-        # It was stopped without the stream's end, and not by whoever iterates.
-        self._is_cut = False
-
-    def __enter__(self) -> Subscription:
-        if self._stream is None and not self._is_finished:
-            self._open()
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __iter__(self) -> Subscription:
-        return self
-
-    def __next__(self) -> ReceivedEvent:
-        self.__enter__()
-        until = None if self._timeout is None else time.monotonic() + self._timeout
-        while not self._events:
-            if self._stream is None:
-                raise self._cut() if self._is_cut else StopIteration
-            if not self._receive(self._stream, until):
-                raise TimeoutError(f"no event of {self._stream_id!r} within {self._timeout:g} s")
-        return self._events.popleft()
-
-    def close(self) -> None:
-        """Stops receiving. Repeating it is harmless."""
-        self._events.clear()
-        self._finish(is_cut=False)
-
-    def _cut(self) -> StreamyError:
-        cursor = str(self._cursor) if self._cursor is not None else None
-        return StreamyError(
-            f"the subscription to {self._stream_id!r} was stopped before its stream ended, since "
-            "the manager was closed or the process stops; subscribe again with "
-            f"last_event_id={cursor!r} for what follows"
-        )
-
-    def _finish(self, *, is_cut: bool) -> None:
-        self._is_finished = True
-        self._is_cut = is_cut
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
-
-    def _open(self) -> None:
-        stream = self._new_stream()
-        try:
-            if not stream.is_open_within(self._config.send_timeout):
-                trouble = stream.trouble
-                raise RedisUnavailable(
-                    f"could not subscribe to {self._stream_id!r}: {explained(trouble)}"
-                ) from trouble
-        except BaseException:
-            stream.close()
-            raise
-        self._cursor = stream.subscriber.start
-        self._stream = stream
-
-    def _new_stream(self) -> Stream:
-        stream = Stream(
-            self._listener(),
-            self._config,
-            self._stream_id,
-            cursor=self._cursor,
-            replay=self._replay,
-        )
-        try:
-            stream.add()
-        except BaseException:
-            stream.close()
-            raise
-        return stream
-
-    def _receive(self, stream: Stream, until: float | None) -> bool:
-        """Takes what comes; False if nothing did."""
-        frames, closed = stream.take(until=until)
-        for frame in frames:
-            event = read_frame(self._stream_id, frame)
-            self._cursor = Position.parse(event.id) or self._cursor
-            self._events.append(event)
-        if closed is not None and closed.is_abrupt:
-            self._stream = self._new_stream()
-        elif closed is not None:
-            self._finish(is_cut=closed.is_cut)
-        return bool(frames) or closed is not None
