@@ -7,16 +7,11 @@ import json
 import math
 import os
 import pkgutil
-import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .core.attempts import Attempts
-from .core.hub import Hub
-from .core.jsonable import to_json
-from .core.subscriber import Limits, Pacing
-from .core.witness import Witnesses
+from .jsonable import to_json
 
 __all__ = [
     "BATCH_BYTES",
@@ -47,6 +42,8 @@ __all__ = [
     "WRITER_RETRY_INTERVAL",
     "StreamConfig",
     "check_duration",
+    "checked_config",
+    "with_settings",
 ]
 
 # Seconds between two looks at keep-alives, deadlines and the server's shutdown flag. A stopped
@@ -226,95 +223,32 @@ class StreamConfig:
             raise ValueError(f"{variable}: {exc}") from exc
         return value
 
-    @classmethod
-    def checked(cls, config: object) -> StreamConfig:
-        """A manager's config argument: one of these, or None for the environment's."""
-        if config is None:
-            return cls.from_env()
-        if not isinstance(config, cls):
-            raise TypeError(f"config must be a StreamConfig, not {type(config).__name__}")
-        return config
 
-    def with_settings(self, settings: Mapping[str, Any]) -> StreamConfig:
-        """This configuration with the ``STREAMY_*`` settings of a Flask app over it.
+def checked_config(config: object) -> StreamConfig:
+    """A manager's config argument: a StreamConfig, or None for the environment's."""
+    if config is None:
+        return StreamConfig.from_env()
+    if not isinstance(config, StreamConfig):
+        raise TypeError(f"config must be a StreamConfig, not {type(config).__name__}")
+    return config
 
-        ``STREAMY_HISTORY_LENGTH = 100`` sets ``history_length``. ``STREAMY_REDIS_URL`` is the
-        manager's; any other ``STREAMY_`` name that is no field is a ValueError, since it is
-        most likely a slip of the pen.
-        """
-        fields = {f"STREAMY_{field.name.upper()}": field.name for field in dataclasses.fields(self)}
-        changes = {}
-        for setting, value in settings.items():
-            if not setting.startswith("STREAMY_") or setting == "STREAMY_REDIS_URL":
-                continue
-            if setting not in fields:
-                raise ValueError(f"{setting} is no setting; there are {', '.join(sorted(fields))}")
-            changes[fields[setting]] = value
-        return dataclasses.replace(self, **changes) if changes else self
 
-    def new_hub(self, witnesses: Witnesses) -> Hub:
-        """An empty hub with this configuration's bounds."""
-        return Hub(
-            witnesses=witnesses,
-            max_subscribers=self.max_subscribers,
-            history_ttl=self.history_ttl,
-            cursor_ttl=self._cursor_ttl,
-            check_interval=self.position_check_interval,
-            check_jitter=CHECK_JITTER,
-            linger=LINGER_INTERVAL,
-            retry_read=RETRY_READ_INTERVAL,
-            max_recent=self.max_backlog,
-            max_recent_bytes=self.max_backlog_bytes,
-            keep_from=KEPT_PAGE_EVENTS,
-            max_batch=self.max_backlog,
-            max_batch_bytes=self.max_backlog_bytes,
-        )
+def with_settings(config: StreamConfig, settings: Mapping[str, Any]) -> StreamConfig:
+    """A configuration with the ``STREAMY_*`` settings of a Flask app over it.
 
-    def limits(self) -> Limits:
-        """What bounds every subscriber."""
-        return Limits(
-            max_backlog=self.max_backlog,
-            max_backlog_bytes=self.max_backlog_bytes,
-            page_events=PAGE_EVENTS,
-            cursor_ttl=self._cursor_ttl,
-        )
-
-    @property
-    def _cursor_ttl(self) -> float:
-        """Seconds within which no life of a stream can come and go unseen."""
-        return min(self.history_ttl, self.ended_ttl)
-
-    def pacing(self, now: float, keep_alive_interval: float | None) -> Pacing:
-        """The times of a response that opens now.
-
-        Raises:
-            ValueError, TypeError: keep_alive_interval is no duration.
-        """
-        if keep_alive_interval is not None:
-            check_duration("keep_alive_interval", keep_alive_interval)
-        ends_at = math.inf
-        if self.max_lifetime is not None:
-            ends_at = now + self.max_lifetime * random.uniform(0.8, 1.0)
-        return Pacing(
-            retry=round(random.uniform(*self.retry_interval) * 1000),
-            keep_alive_interval=keep_alive_interval or self.keep_alive_interval,
-            write_timeout=self.write_timeout,
-            ends_at=ends_at,
-        )
-
-    def attempts(self, now: float) -> Attempts:
-        """The tries that one send has."""
-        return Attempts(
-            now + self.send_timeout,
-            latest=now + self.send_timeout - self.attempt_timeout,
-            max_retries=self.max_retries,
-            backoff=RETRY_BACKOFF,
-        )
-
-    @property
-    def attempt_timeout(self) -> float:
-        """Seconds that one try may wait for Redis, so that all of them fit in send_timeout."""
-        return self.send_timeout / (self.max_retries + 1)
+    ``STREAMY_HISTORY_LENGTH = 100`` sets ``history_length``. ``STREAMY_REDIS_URL`` is the
+    manager's; any other ``STREAMY_`` name that is no field is a ValueError, since it is most
+    likely a slip of the pen.
+    """
+    fields = {f"STREAMY_{field.name.upper()}": field.name for field in dataclasses.fields(config)}
+    changes = {}
+    for setting, value in settings.items():
+        if not setting.startswith("STREAMY_") or setting == "STREAMY_REDIS_URL":
+            continue
+        if setting not in fields:
+            raise ValueError(f"{setting} is no setting; there are {', '.join(sorted(fields))}")
+        changes[fields[setting]] = value
+    return dataclasses.replace(config, **changes) if changes else config
 
 
 def _read_pair(text: str) -> tuple[float, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 
 import pytest
@@ -10,6 +11,7 @@ import streamy_redis
 from streamy_redis import (
     AsyncStreamManager,
     AsyncSubscription,
+    StreamConfig,
     StreamManager,
     Subscription,
 )
@@ -17,6 +19,12 @@ from streamy_redis import (
 
 def test_a_prompt_completes_to_public_names_only():
     assert dir(streamy_redis) == sorted(streamy_redis.__all__)
+
+
+def test_the_configuration_completes_to_its_fields_and_from_env():
+    public = {name for name in dir(StreamConfig) if not name.startswith("_")}
+    fields = {field.name for field in dataclasses.fields(StreamConfig)}
+    assert public == fields | {"from_env"}
 
 
 @pytest.mark.parametrize("name", streamy_redis.__all__)

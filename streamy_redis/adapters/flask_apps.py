@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..config import StreamConfig
-from ..core.jsonable import to_json
+from ..jsonable import to_json
 
 if TYPE_CHECKING:
     from flask import Flask

@@ -30,7 +30,7 @@ from ..config import (
 )
 from ..connections import async_listener_connection, explained, is_lasting
 from ..core.history import HistoryPage, HistoryRequest
-from ..core.hub import Commands
+from ..core.hub import Commands, Hub
 from ..core.outbox import Failure
 from ..core.subscriber import CloseReason, Outgoing, Subscriber
 from ..core.witness import Witnesses
@@ -63,7 +63,7 @@ class Listener:
     ) -> None:
         self._pool = pool
         self._table = ChannelTable(Keys(config.prefix))
-        self._hub = config.new_hub(witnesses)
+        self._hub = Hub.of(config, witnesses)
         self._tally = tally
         self._history = HistoryReader(pool, config)
         self._task: asyncio.Task[None] | None = None

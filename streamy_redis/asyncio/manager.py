@@ -20,6 +20,7 @@ from ..config import (
     WRITER_INTERVAL,
     StreamConfig,
     check_duration,
+    checked_config,
 )
 from ..connections import async_pool, check_url, url_from_environment
 from ..core.event import encode_end, encode_event, encode_events, validate_event_name
@@ -28,6 +29,7 @@ from ..core.history import StreamInfo
 from ..core.publication import Position
 from ..core.replay import Replay, validate_replay
 from ..core.stats import StreamStats
+from ..core.subscriber import Pacing
 from ..core.witness import Witnesses
 from ..exceptions import InvalidEvent
 from ..keys import validate_idempotency_key, validate_stream_id
@@ -82,7 +84,7 @@ class AsyncStreamManager:
     ) -> None:
         self._source = _checked(redis)
         self._given_config = config
-        StreamConfig.checked(config)
+        checked_config(config)
         if self._source is None:
             check_url(url_from_environment())
         # From the first use on.
@@ -475,7 +477,7 @@ class _Loop:
             cursor=cursor,
             replay=replay,
             event_name=None if event_name in ("", "message") else event_name,
-            pacing=self._config.pacing(time.monotonic(), keep_alive_interval),
+            pacing=Pacing.of(self._config, time.monotonic(), keep_alive_interval),
         )
 
 

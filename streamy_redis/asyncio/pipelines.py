@@ -31,7 +31,7 @@ from ..config import (
     StreamConfig,
 )
 from ..connections import Busy, Interrupted, Shared, async_pool, async_sender_connection
-from ..core.attempts import Attempts
+from ..core.attempts import Attempts, attempt_timeout
 from ..core.batch import BatchSize, move_batch, move_newest
 from ..scripts import Command
 
@@ -50,7 +50,7 @@ class Pipelines:
 
     def __init__(self, source: str | redis.asyncio.Redis, config: StreamConfig) -> None:
         # Seconds that connecting may take, and then the exchange.
-        self._timeout = config.attempt_timeout
+        self._timeout = attempt_timeout(config)
         new_pool = functools.partial(async_pool, source, connections=1, timeout=self._timeout)
         self._size = BatchSize(BATCH_COMMANDS, BATCH_BYTES, slow=SLOW_PART * self._timeout)
         lines = [_Line(new_pool, self._timeout, self._size) for _ in range(SEND_CONNECTIONS)]

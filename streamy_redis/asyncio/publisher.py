@@ -154,7 +154,7 @@ class Publisher:
         idempotency_key: str | None = None,
     ) -> Any:
         """The reply, after as many tries as there may be. The one place that asks Redis."""
-        attempts = self._config.attempts(time.monotonic())
+        attempts = Attempts.of(self._config, time.monotonic())
         while True:
             try:
                 with anyio.fail_after(attempts.deadline - time.monotonic()):

@@ -10,7 +10,7 @@ import anyio
 from ..config import OPEN_TIMEOUT, TROUBLE_INTERVAL, StreamConfig
 from ..core.publication import Position
 from ..core.replay import Replay
-from ..core.subscriber import CloseReason, Outgoing, Pacing, Subscriber
+from ..core.subscriber import CloseReason, Limits, Outgoing, Pacing, Subscriber
 from ..servers.connection import Connection
 from .listener import Listener
 from .writer import Receive, ResponseWriter, Send
@@ -41,7 +41,7 @@ class Stream:
         self.subscriber = Subscriber(
             stream_id,
             self,
-            config.limits(),
+            Limits.of(config),
             cursor=cursor,
             replay=replay,
             event_name=event_name,

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["Attempts"]
+from ..config import RETRY_BACKOFF, StreamConfig
+
+__all__ = ["Attempts", "attempt_timeout"]
+
+
+def attempt_timeout(config: StreamConfig) -> float:
+    """Seconds that one try may wait for Redis, so that all of them fit in send_timeout."""
+    return config.send_timeout / (config.max_retries + 1)
 
 
 class Attempts:
@@ -28,6 +35,17 @@ class Attempts:
         self._has_shared = False
         self._left = max_retries
         self._pause, self._backoff = backoff
+
+    @classmethod
+    def of(cls, config: StreamConfig, now: float) -> Attempts:
+        """The tries that a send has which begins now."""
+        deadline = now + config.send_timeout
+        return cls(
+            deadline,
+            latest=deadline - attempt_timeout(config),
+            max_retries=config.max_retries,
+            backoff=RETRY_BACKOFF,
+        )
 
     def pause(self, now: float, dice: float) -> float | None:
         """Seconds to wait before the next try, or None if there is none.

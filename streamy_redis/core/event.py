@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..exceptions import InvalidEvent
-from .jsonable import check_json
+from ..jsonable import check_json
 
 __all__ = [
     "END",

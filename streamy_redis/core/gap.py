@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import enum
 
+from ..config import StreamConfig
 from .history import HistoryPage
 from .publication import NO_TAG, Position
 
-__all__ = ["Gap", "find_gap"]
+__all__ = ["Gap", "cursor_ttl_of", "find_gap"]
 
 
 class Gap(enum.StrEnum):
@@ -25,6 +26,11 @@ class Gap(enum.StrEnum):
     AHEAD = "ahead"
     # The cursor was made before the first event, so long ago that a whole life may have passed.
     EXPIRED = "expired"
+
+
+def cursor_ttl_of(config: StreamConfig) -> float:
+    """Seconds within which no life of a stream can come and go unseen."""
+    return min(config.history_ttl, config.ended_ttl)
 
 
 def find_gap(cursor: Position, page: HistoryPage, *, cursor_ttl: float) -> Gap | None:

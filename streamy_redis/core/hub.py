@@ -19,8 +19,16 @@ from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from ..config import (
+    CHECK_JITTER,
+    KEPT_PAGE_EVENTS,
+    LINGER_INTERVAL,
+    RETRY_READ_INTERVAL,
+    StreamConfig,
+)
 from .chunks import chunk
 from .clock import ServerClock
+from .gap import cursor_ttl_of
 from .history import HistoryKey, HistoryPage, HistoryRequest
 from .outbox import Delivery, Failure, Outbox
 from .publication import NO_TAG, Position, Publication
@@ -275,6 +283,25 @@ class Hub:
         self._resets = 0
         self._connections = 0
         self._refused = 0
+
+    @classmethod
+    def of(cls, config: StreamConfig, witnesses: Witnesses) -> Hub:
+        """An empty one with a configuration's bounds."""
+        return cls(
+            witnesses=witnesses,
+            max_subscribers=config.max_subscribers,
+            history_ttl=config.history_ttl,
+            cursor_ttl=cursor_ttl_of(config),
+            check_interval=config.position_check_interval,
+            check_jitter=CHECK_JITTER,
+            linger=LINGER_INTERVAL,
+            retry_read=RETRY_READ_INTERVAL,
+            max_recent=config.max_backlog,
+            max_recent_bytes=config.max_backlog_bytes,
+            keep_from=KEPT_PAGE_EVENTS,
+            max_batch=config.max_backlog,
+            max_batch_bytes=config.max_backlog_bytes,
+        )
 
     def __len__(self) -> int:
         """How many responses are open."""

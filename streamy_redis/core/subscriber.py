@@ -12,11 +12,14 @@ The hub moves a subscriber from state to state; the writer of its response takes
 from __future__ import annotations
 
 import enum
+import math
+import random
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from ..config import PAGE_EVENTS, StreamConfig, check_duration
 from .event import KEEP_ALIVE, open_frame, reset_frame
-from .gap import Gap, find_gap
+from .gap import Gap, cursor_ttl_of, find_gap
 from .history import HistoryPage, HistoryRequest, HistoryRun
 from .publication import NO_TAG, Position, Publication
 from .replay import Replay
@@ -86,6 +89,16 @@ class Limits:
     page_events: int
     cursor_ttl: float
 
+    @classmethod
+    def of(cls, config: StreamConfig) -> Limits:
+        """Those of a configuration."""
+        return cls(
+            max_backlog=config.max_backlog,
+            max_backlog_bytes=config.max_backlog_bytes,
+            page_events=PAGE_EVENTS,
+            cursor_ttl=cursor_ttl_of(config),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pacing:
@@ -102,6 +115,25 @@ class Pacing:
     keep_alive_interval: float
     write_timeout: float
     ends_at: float
+
+    @classmethod
+    def of(cls, config: StreamConfig, now: float, keep_alive_interval: float | None) -> Pacing:
+        """Those of a response that opens now; with the configuration's interval for None.
+
+        Raises:
+            ValueError, TypeError: keep_alive_interval is no duration.
+        """
+        if keep_alive_interval is not None:
+            check_duration("keep_alive_interval", keep_alive_interval)
+        ends_at = math.inf
+        if config.max_lifetime is not None:
+            ends_at = now + config.max_lifetime * random.uniform(0.8, 1.0)
+        return cls(
+            retry=round(random.uniform(*config.retry_interval) * 1000),
+            keep_alive_interval=keep_alive_interval or config.keep_alive_interval,
+            write_timeout=config.write_timeout,
+            ends_at=ends_at,
+        )
 
 
 class Writer(Protocol):

@@ -34,7 +34,7 @@ from ..config import (
 )
 from ..connections import explained, is_lasting, listener_connection
 from ..core.history import HistoryPage, HistoryRequest
-from ..core.hub import Commands
+from ..core.hub import Commands, Hub
 from ..core.outbox import Failure
 from ..core.subscriber import CloseReason, Outgoing, Subscriber
 from ..core.witness import Witnesses
@@ -68,7 +68,7 @@ class Listener:
     ) -> None:
         self._pool = pool
         self._table = ChannelTable(Keys(config.prefix))
-        self._hub = config.new_hub(witnesses)
+        self._hub = Hub.of(config, witnesses)
         self._tally = tally
         self._lock = threading.Lock()
         # Held by the one thread that writes what the hub drains, so that each client gets it in

@@ -21,17 +21,20 @@ from ..config import (
     WRITER_INTERVAL,
     StreamConfig,
     check_duration,
+    checked_config,
+    with_settings,
 )
 from ..connections import check_url, pool, url_from_environment
 from ..core.event import encode_end, encode_event, encode_events, validate_event_name
 from ..core.headers import stream_headers
 from ..core.history import StreamInfo
-from ..core.jsonable import to_json
 from ..core.publication import Position
 from ..core.replay import Replay, validate_replay
 from ..core.stats import StreamStats
+from ..core.subscriber import Pacing
 from ..core.witness import Witnesses
 from ..exceptions import InvalidEvent
+from ..jsonable import to_json
 from ..keys import validate_idempotency_key, validate_stream_id
 from ..tally import Tally
 from .coalescing import Writer
@@ -91,7 +94,7 @@ class StreamManager:
     ) -> None:
         self._source = _checked(redis)
         self._given_config = config
-        StreamConfig.checked(config)
+        checked_config(config)
         self._apps = FlaskApps()
         # What the last app that named anything named, as long as the manager isn't closed.
         self._named = NOTHING
@@ -128,7 +131,7 @@ class StreamManager:
             ValueError, TypeError: a setting that isn't valid.
         """
         base = self._own_config()
-        config = base.with_settings(app.config)
+        config = with_settings(base, app.config)
         url = _url_of(app)
         named = Named(
             url=url if self._source is None else None,
@@ -546,7 +549,7 @@ class _Process:
             cursor=cursor,
             replay=replay,
             event_name=None if event_name in ("", "message") else event_name,
-            pacing=self._config.pacing(time.monotonic(), keep_alive_interval),
+            pacing=Pacing.of(self._config, time.monotonic(), keep_alive_interval),
         )
 
     def close(self) -> None:

@@ -153,7 +153,7 @@ class Publisher:
         idempotency_key: str | None = None,
     ) -> Any:
         """The reply, after as many tries as there may be. The one place that asks Redis."""
-        attempts = self._config.attempts(time.monotonic())
+        attempts = Attempts.of(self._config, time.monotonic())
         while True:
             try:
                 return command(attempts)

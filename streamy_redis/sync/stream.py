@@ -10,7 +10,7 @@ from typing import Any
 from ..config import OPEN_TIMEOUT, TROUBLE_INTERVAL, StreamConfig
 from ..core.publication import Position
 from ..core.replay import Replay
-from ..core.subscriber import CloseReason, Outgoing, Pacing, Subscriber
+from ..core.subscriber import CloseReason, Limits, Outgoing, Pacing, Subscriber
 from ..exceptions import ResponseCut
 from .handover import ResponseHead, TakenSocket, obstacle, response_head
 from .listener import Listener
@@ -46,7 +46,7 @@ class Stream:
         self.subscriber = Subscriber(
             stream_id,
             self,
-            config.limits(),
+            Limits.of(config),
             cursor=cursor,
             replay=replay,
             event_name=event_name,

@@ -16,6 +16,7 @@ from flask import Flask
 
 import streamy_redis
 from streamy_redis import AsyncStreamManager, StreamConfig, StreamManager
+from streamy_redis.config import with_settings
 
 from .document import (
     EXAMPLES,
@@ -135,7 +136,7 @@ def test_a_field_is_a_setting_of_flask_that_wins(field: str):
         "json_encoder": json.dumps,
     }.get(field, 7)
 
-    config = StreamConfig().with_settings({f"STREAMY_{field.upper()}": value})
+    config = with_settings(StreamConfig(), {f"STREAMY_{field.upper()}": value})
 
     assert getattr(config, field) == value
 

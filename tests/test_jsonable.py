@@ -20,7 +20,7 @@ import pydantic
 import pytest
 from fastapi.encoders import jsonable_encoder
 
-from streamy_redis.core.jsonable import to_json
+from streamy_redis.jsonable import to_json
 
 NOON = datetime.datetime(2026, 11, 28, 12, 0, 0, 250, tzinfo=datetime.UTC)
 
@@ -169,7 +169,7 @@ def test_what_json_cannot_carry_is_refused(value: Any):
 
 def test_pydantic_stays_out_until_a_model_comes():
     code = (
-        "import sys, datetime, streamy_redis.core.jsonable as j;"
+        "import sys, datetime, streamy_redis.jsonable as j;"
         "j.to_json({'at': datetime.date(2026, 1, 1)});"
         "assert not {'pydantic', 'fastapi'} & set(sys.modules)"
     )
