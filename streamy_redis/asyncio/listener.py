@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import math
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -20,17 +19,15 @@ import redis.asyncio
 
 from ..channels import ChannelTable, Message
 from ..config import (
-    PING_INTERVAL,
     PONG_TIMEOUT,
     READ_TIMEOUT,
-    RECONNECT_INTERVAL,
-    STEADY_INTERVAL,
     TICK_INTERVAL,
     StreamConfig,
 )
 from ..connections import async_listener_connection, explained, is_lasting
 from ..core.history import HistoryPage, HistoryRequest
 from ..core.hub import Commands, Hub
+from ..core.link import Link
 from ..core.outbox import Failure
 from ..core.subscriber import CloseReason, Outgoing, Subscriber
 from ..core.witness import Witnesses
@@ -73,12 +70,7 @@ class Listener:
         # While connected.
         self._channels: _Channels | None = None
         self._is_flushing = False
-        # Why the connection was lost; None while it works.
-        self._lost: Exception | None = None
-        # Seconds before the next attempt to connect.
-        self._pause = 0.0
-        # The loss was logged, and no connection has lasted since.
-        self._has_told_loss = False
+        self._link = Link()
         # Why a page of the last batch could not be read.
         self._unreadable: Exception | None = None
         # Of streams whose history this server will never show: why.
@@ -90,16 +82,17 @@ class Listener:
     @property
     def is_away(self) -> bool:
         """Whether Redis is known to be away."""
-        return self._lost is not None
+        return self._link.error is not None
 
     @property
     def trouble(self) -> Exception | None:
         """What Redis said, or why it said nothing, where something doesn't work."""
-        return self._lost or self._unreadable or self._table.refusal
+        return self._link.error or self._unreadable or self._table.refusal
 
     def lasting_trouble(self, stream_id: str) -> Exception | None:
         """Why it is of no use to wait for this stream, if that is known."""
-        return self._lost if is_lasting(self._lost) else self._hopeless.get(stream_id)
+        error = self._link.error
+        return error if is_lasting(error) else self._hopeless.get(stream_id)
 
     def add(self, subscriber: Subscriber, connection: Connection | None = None) -> bool:
         """Registers a subscriber; False if there are max_subscribers already.
@@ -299,23 +292,21 @@ class Listener:
     # The channels
 
     async def _listen(self) -> None:
-        shortest, longest = RECONNECT_INTERVAL
         while True:
-            channels = _Channels(self._pool, self._table, self._hear)
+            channels = _Channels(self._pool, self._table, self._link, self._hear)
             try:
                 with anyio.fail_after(READ_TIMEOUT):
                     await channels.connect()
                 await self._converse(channels)
             except* (redis.RedisError, OSError) as lost:
-                self._lose(lost.exceptions[0])
+                self._tell_loss(lost.exceptions[0])
             finally:
                 self._channels = None
                 self._hub.connection_lost()
                 with anyio.CancelScope(shield=True):
                     await channels.close()
-            # Counted from when it was made: one that lived for a while has had its pause.
-            await anyio.sleep(max(0.0, self._pause * random.uniform(0.5, 1.0) - channels.age))
-            self._pause = min(max(self._pause * 2, shortest), longest)
+            pause = self._link.pause(time.monotonic(), random.random())
+            await anyio.sleep(pause)
 
     async def _converse(self, channels: _Channels) -> None:
         """Hears the channels until the connection is lost."""
@@ -326,25 +317,14 @@ class Listener:
             tasks.start_soon(channels.serve)
             tasks.start_soon(channels.watch)
 
-    def _find(self, channels: _Channels) -> None:
-        """Something was heard on the connection: it works."""
-        self._lost = None
-        if channels.age >= STEADY_INTERVAL:
-            self._pause = 0.0
-            if self._has_told_loss:
-                self._has_told_loss = False
-                _log.info("the Pub/Sub connection is back")
-
-    def _lose(self, error: Exception) -> None:
-        self._lost = error
-        if not self._has_told_loss and not self._is_closing:
-            self._has_told_loss = True
+    def _tell_loss(self, error: Exception) -> None:
+        is_news = self._link.lost(error)
+        if is_news and not self._is_closing:
             _log.warning(
                 "the Pub/Sub connection is lost and will be made anew: %s", explained(error)
             )
 
-    def _hear(self, channels: _Channels, messages: list[Message]) -> None:
-        self._find(channels)
+    def _hear(self, messages: list[Message]) -> None:
         now = time.monotonic()
         for stream_id, publication in messages:
             if publication is None:
@@ -362,36 +342,35 @@ class _Channels:
     """One Pub/Sub connection.
 
     Args:
-        hear: called with this and the messages, maybe none, in what has come together.
+        link: of its server.
+        hear: called with the messages, maybe none, in what has come together.
     """
 
     def __init__(
         self,
         pool: redis.asyncio.ConnectionPool,
         table: ChannelTable,
-        hear: Callable[[_Channels, list[Message]], None],
+        link: Link,
+        hear: Callable[[list[Message]], None],
     ) -> None:
         self._connection = async_listener_connection(pool)
         self._table = table
+        self._link = link
         self._hear = hear
         self._wire: Wire | None = None
-        self._connected_at = math.inf
-        self._heard_at = 0.0
-        # While a PING waits for its answer.
-        self._pinged_at: float | None = None
+        link.begun()
 
     async def connect(self) -> None:
         await self._connection.connect()
         self._wire = open_wire(self._connection, self._receive)
-        self._connected_at = self._heard_at = time.monotonic()
-
-    @property
-    def age(self) -> float:
-        """Seconds since it was connected; 0 if it never was."""
-        return max(0.0, time.monotonic() - self._connected_at)
+        self._link.made(time.monotonic())
 
     async def close(self) -> None:
         await self._connection.disconnect(nowait=True)
+
+    def _note_heard(self) -> None:
+        if self._link.heard(time.monotonic()):
+            _log.info("the Pub/Sub connection is back")
 
     def send(self, commands: Commands) -> None:
         """Subscribes and unsubscribes; the acknowledgements come as messages."""
@@ -413,9 +392,8 @@ class _Channels:
         await self._wire.serve()
 
     def _receive(self, replies: list[object]) -> None:
-        self._heard_at = time.monotonic()
-        self._pinged_at = None
-        self._hear(self, self._table.read(replies))
+        self._note_heard()
+        self._hear(self._table.read(replies))
 
     async def watch(self) -> None:
         """Asks after a silence.
@@ -426,9 +404,7 @@ class _Channels:
         while True:
             await anyio.sleep(PONG_TIMEOUT / 2)
             now = time.monotonic()
-            if self._pinged_at is not None:
-                if now - self._pinged_at > PONG_TIMEOUT:
-                    raise redis.TimeoutError(f"no answer to PING for {PONG_TIMEOUT} s")
-            elif now - self._heard_at > PING_INTERVAL:
-                self._pinged_at = now
+            if self._link.is_silent(now):
+                raise redis.TimeoutError(f"no answer to PING for {PONG_TIMEOUT} s")
+            if self._link.must_ping(now):
                 self._send(("PING",))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import functools
 import logging
-import math
 import os
 import random
 import socket
@@ -24,17 +23,15 @@ import redis
 from ..channels import ChannelTable, Message
 from ..config import (
     EXIT_TIMEOUT,
-    PING_INTERVAL,
     PONG_TIMEOUT,
     READ_TIMEOUT,
-    RECONNECT_INTERVAL,
-    STEADY_INTERVAL,
     TICK_INTERVAL,
     StreamConfig,
 )
 from ..connections import explained, is_lasting, listener_connection
 from ..core.history import HistoryPage, HistoryRequest
 from ..core.hub import Commands, Hub
+from ..core.link import Link
 from ..core.outbox import Failure
 from ..core.subscriber import CloseReason, Outgoing, Subscriber
 from ..core.witness import Witnesses
@@ -84,12 +81,7 @@ class Listener:
         self._has_requests = threading.Event()
         # While connected.
         self._channels: _Channels | None = None
-        # Why the connection was lost; None while it works.
-        self._lost: Exception | None = None
-        # Seconds before the next attempt to connect.
-        self._pause = 0.0
-        # The loss was logged, and no connection has lasted since.
-        self._has_told_loss = False
+        self._link = Link()
         self._has_told = False
         self._has_warned = False
         self._server: ServerWatch | None = None
@@ -104,16 +96,17 @@ class Listener:
     @property
     def is_away(self) -> bool:
         """Whether Redis is known to be away."""
-        return self._lost is not None
+        return self._link.error is not None
 
     @property
     def trouble(self) -> Exception | None:
         """What Redis said, or why it said nothing, where something doesn't work."""
-        return self._lost or self._unreadable or self._table.refusal
+        return self._link.error or self._unreadable or self._table.refusal
 
     def lasting_trouble(self, stream_id: str) -> Exception | None:
         """Why it is of no use to wait for this stream, if that is known."""
-        return self._lost if is_lasting(self._lost) else self._hopeless.get(stream_id)
+        error = self._link.error
+        return error if is_lasting(error) else self._hopeless.get(stream_id)
 
     @property
     def has_subscribers(self) -> bool:
@@ -472,22 +465,20 @@ class Listener:
     # The channels
 
     def _listen(self) -> None:
-        shortest, longest = RECONNECT_INTERVAL
         while not self._closing.is_set():
-            channels = _Channels(self._pool, self._table)
+            channels = _Channels(self._pool, self._table, self._link)
             try:
                 channels.connect()
                 self._converse(channels)
             except (redis.RedisError, OSError) as exc:
-                self._lose(exc)
+                self._tell_loss(exc)
             finally:
                 self._channels = None
                 channels.close()
                 with self._lock:
                     self._hub.connection_lost()
-            # Counted from when it was made: one that lived for a while has had its pause.
-            self._closing.wait(max(0.0, self._pause * random.uniform(0.5, 1.0) - channels.age))
-            self._pause = min(max(self._pause * 2, shortest), longest)
+            pause = self._link.pause(time.monotonic(), random.random())
+            self._closing.wait(pause)
 
     def _converse(self, channels: _Channels) -> None:
         """Hears the channels until the connection is lost."""
@@ -500,22 +491,11 @@ class Listener:
             channels.send(commands)
             messages = channels.receive()
             if messages is not None:
-                self._find(channels)
                 self._hear(messages)
 
-    def _find(self, channels: _Channels) -> None:
-        """Something was heard on the connection: it works."""
-        self._lost = None
-        if channels.age >= STEADY_INTERVAL:
-            self._pause = 0.0
-            if self._has_told_loss:
-                self._has_told_loss = False
-                _log.info("the Pub/Sub connection is back")
-
-    def _lose(self, error: Exception) -> None:
-        self._lost = error
-        if not self._has_told_loss and not self._closing.is_set():
-            self._has_told_loss = True
+    def _tell_loss(self, error: Exception) -> None:
+        is_news = self._link.lost(error)
+        if is_news and not self._closing.is_set():
             _log.warning(
                 "the Pub/Sub connection is lost and will be made anew: %s", explained(error)
             )
@@ -554,24 +534,17 @@ def _abandon_all() -> None:
 class _Channels:
     """One Pub/Sub connection. One thread uses it; any may wake it."""
 
-    def __init__(self, pool: redis.ConnectionPool, table: ChannelTable) -> None:
+    def __init__(self, pool: redis.ConnectionPool, table: ChannelTable, link: Link) -> None:
         self._connection = listener_connection(pool)
         self._table = table
+        self._link = link
         self._wire: Wire | None = None
-        self._connected_at = math.inf
-        self._heard_at = 0.0
-        # While a PING waits for its answer.
-        self._pinged_at: float | None = None
+        link.begun()
 
     def connect(self) -> None:
         self._connection.connect()
         self._wire = open_wire(self._connection)
-        self._connected_at = self._heard_at = time.monotonic()
-
-    @property
-    def age(self) -> float:
-        """Seconds since it was connected; 0 if it never was."""
-        return max(0.0, time.monotonic() - self._connected_at)
+        self._link.made(time.monotonic())
 
     def close(self) -> None:
         if self._wire is not None:
@@ -582,6 +555,10 @@ class _Channels:
         """Lets receive() return, from any thread."""
         if self._wire is not None:
             self._wire.wake()
+
+    def _note_heard(self) -> None:
+        if self._link.heard(time.monotonic()):
+            _log.info("the Pub/Sub connection is back")
 
     def send(self, commands: Commands) -> None:
         """Subscribes and unsubscribes; the acknowledgements come as messages."""
@@ -604,17 +581,16 @@ class _Channels:
         """
         assert self._wire is not None
         replies = self._wire.receive(PONG_TIMEOUT / 2)
-        self._watch(has_heard=replies is not None)
-        return self._table.read(replies) if replies is not None else None
+        if replies is None:
+            self._watch()
+            return None
+        self._note_heard()
+        return self._table.read(replies)
 
-    def _watch(self, *, has_heard: bool) -> None:
+    def _watch(self) -> None:
+        """Asks after a silence."""
         now = time.monotonic()
-        if has_heard:
-            self._heard_at = now
-            self._pinged_at = None
-        elif self._pinged_at is not None:
-            if now - self._pinged_at > PONG_TIMEOUT:
-                raise redis.TimeoutError(f"no answer to PING for {PONG_TIMEOUT} s")
-        elif now - self._heard_at > PING_INTERVAL:
-            self._pinged_at = now
+        if self._link.is_silent(now):
+            raise redis.TimeoutError(f"no answer to PING for {PONG_TIMEOUT} s")
+        if self._link.must_ping(now):
             self._send(("PING",))
