@@ -19,6 +19,8 @@ NAVIGATION = {
         "docs/readers",
         "docs/testing",
         "docs/reference",
+        "docs/configuration",
+        "docs/moving-over",
     ],
     "Run it": [
         "docs/deploying",
@@ -29,12 +31,18 @@ NAVIGATION = {
     ],
     "Understand it": ["docs/how-it-works", "docs/reliability"],
     "Apps to start from": [],
-    "More": ["CHANGELOG"],
+    "More": ["CHANGELOG", "CONTRIBUTING"],
 }
 
 project = "streamy-redis"
 root_doc = "README"
-include_patterns = ["README.md", "CHANGELOG.md", "docs/*.md", "integrations/*/README.md"]
+include_patterns = [
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "docs/*.md",
+    "integrations/*/README.md",
+]
 exclude_patterns = [".*", "site"]
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sources"]
 

@@ -29,7 +29,7 @@ README = (ROOT / "README.md").read_text()
 # All that a reader is led to, by its path.
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text()
-    for pattern in ("README.md", "docs/*.md", "integrations/*/README.md")
+    for pattern in ("README.md", "CONTRIBUTING.md", "docs/*.md", "integrations/*/README.md")
     for path in sorted(ROOT.glob(pattern))
 }
 
@@ -105,7 +105,7 @@ def anchors(text: str = README) -> list[str]:
     return [heading.replace(" ", "-") for heading in plain]
 
 
-def table(header: str, text: str = README) -> list[list[str]]:
+def table(header: str, text: str) -> list[list[str]]:
     """The rows under the header that begins with this word."""
     lines = text.splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith(f"| {header} |"))

@@ -25,11 +25,11 @@ RUN_BY = [
     ("*", "pip install ", f"{COMMANDS}::test_an_install_command_names_what_there_is"),
     ("*", "export (STREAMY|REDIS)_", f"{COMMANDS}::test_a_variable_that_is_set_is_read"),
     (
-        "README.md",
+        "*",
         "scripts/demo",
         "tests/integrations/test_demo.py::test_serves_both_boards_and_stops_everything_on_ctrl_c",
     ),
-    ("README.md", "scripts/docs", "tests/readme/test_site.py::test_every_page_is_there"),
+    ("CONTRIBUTING.md", "scripts/docs", "tests/readme/test_site.py::test_every_page_is_there"),
     ("README.md", "gunicorn |uvicorn ", README_APPS),
     (
         "docs/quick-start.md",
@@ -136,7 +136,7 @@ NOT_RUN = [
     ("*", "STREAMY_SOAK_SECONDS=300 scripts/test", "it runs the tests"),
     ("*", "scripts/check", "CI runs it"),
     ("*", "scripts/bench", "it needs the machine for itself for ten minutes"),
-    ("README.md", "docker compose", "CI has no Docker"),
+    ("CONTRIBUTING.md", "docker compose", "CI has no Docker"),
     ("integrations/nginx/*", r" *docker compose |for replica |done$", "CI has no Docker"),
 ]
 

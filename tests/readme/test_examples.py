@@ -34,11 +34,11 @@ def start(redis_server: RedisServer) -> Iterator[Start]:
         yield start
 
 
-@pytest.mark.parametrize("app", ["flask_app", "starlette_app", "fastapi_app"])
+@pytest.mark.parametrize("app", ["flask_app", "fastapi_app", "starlette_app"])
 def test_a_browser_receives_what_the_job_sends_until_the_end(
     start: Start, redis_server: RedisServer, tmp_path: Path, app: str
 ):
-    site = start(app, like="starlette_app" if app == "fastapi_app" else app)
+    site = start(app, like="fastapi_app" if app == "starlette_app" else app)
     with EventSource(site.stream) as first, EventSource(site.stream) as second:
         for browser in (first, second):
             browser.wait_open()

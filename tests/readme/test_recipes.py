@@ -174,7 +174,7 @@ def test_the_dashboard_begins_with_one_of_each(
 ):
     newest_two = StreamConfig(history_length=2)
     with (
-        Example("dashboard", redis_server.url, like="starlette_app", path="/dashboard") as site,
+        Example("dashboard", redis_server.url, like="fastapi_app", path="/dashboard") as site,
         StreamManager(redis_server.url, config=newest_two) as streams,
     ):
         Deadline(10).until(lambda: streams.info("dashboard").exists, lambda: metrics.output)
