@@ -21,6 +21,8 @@ __all__ = [
     "CLOSE_HOOK_THREADS",
     "EXIT_TIMEOUT",
     "KEPT_PAGE_EVENTS",
+    "LARGEST_BATCH_BYTES",
+    "LARGEST_BATCH_EVENTS",
     "LINGER_INTERVAL",
     "LOOK_INTERVAL",
     "MOST_WITNESSES",
@@ -98,6 +100,10 @@ SEND_CONNECTIONS = 3
 BATCH_COMMANDS = 100
 BATCH_BYTES = 64 * 1024
 SLOW_PART = 0.5
+# Events and bytes of one send_events, which is one step of Redis for which everybody else waits: it
+# takes some 0.1 s. Redis cuts off a listener that is 8 MB behind for a minute, or 32 MB at once.
+LARGEST_BATCH_EVENTS = 5000
+LARGEST_BATCH_BYTES = 4 * 1024 * 1024
 # Seconds after which who waits for a connection looks by itself, should nobody have told it.
 LOOK_INTERVAL = 0.25
 # A page of the log: events and bytes, whichever comes first (one event always fits).
@@ -126,10 +132,11 @@ class StreamConfig:
             connections at 60.
         retry_interval: the bounds of the random ``retry:`` each response carries, so that the
             clients of a stopped worker don't come back in one moment.
-        max_event_size: bytes of UTF-8 of one event's data, inclusive.
+        max_event_size: bytes of one event's data as it is written, inclusive: of UTF-8, and 6 more
+            for each line after the first.
         max_backlog: unsent live events at which a slow client's response is cut; it resumes from
             its cursor.
-        max_backlog_bytes: the same in bytes. One frame always fits.
+        max_backlog_bytes: the same in bytes of whole frames, as they are written. One always fits.
         write_timeout: seconds that one write to a client may take.
         send_timeout: seconds after which a send gives up on Redis.
         max_retries: retries of a send within send_timeout.

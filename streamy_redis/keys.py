@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
+from .core.event import LONGEST_NAME
 from .exceptions import InvalidEvent
 
 __all__ = ["Keys", "validate_idempotency_key", "validate_stream_id"]
@@ -52,8 +53,8 @@ def _validate_name(field: str, value: object) -> str:
         size = len(value.encode())
     except UnicodeEncodeError:
         raise InvalidEvent(field, "must not hold lone surrogates") from None
-    if size > 512:
-        raise InvalidEvent(field, f"must be at most 512 bytes of UTF-8, not {size}")
+    if size > LONGEST_NAME:
+        raise InvalidEvent(field, f"must be at most {LONGEST_NAME} bytes of UTF-8, not {size}")
     # Nearly every id is plain ASCII: isprintable() decides without looking each letter up.
     if not value.isprintable() and any(unicodedata.category(c) == "Cc" for c in value):
         raise InvalidEvent(field, "must not hold control characters")

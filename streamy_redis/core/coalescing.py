@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 
 from ..exceptions import StreamEnded
-from .event import encode_data, encode_end, encode_event, validate_event_name
+from .event import encode_data, encode_end, encode_event, validate_event_name, written_size
 
 __all__ = ["DONE", "Batch", "Coalescer", "end_block"]
 
@@ -41,7 +41,7 @@ class Coalescer:
     Args:
         stream_id: the stream that they go to.
         interval: seconds.
-        max_size: bytes of UTF-8, of all texts together.
+        max_size: bytes of all texts together, as they are written.
         retry_interval: seconds until a batch that was put off is due again.
     """
 
@@ -99,7 +99,7 @@ class Coalescer:
         return self._is_ended and not self._has_lost
 
     def size(self, text: object, event_name: object) -> int:
-        """The bytes of a text that may be added.
+        """The bytes that a text takes which may be added.
 
         Raises:
             TypeError: it is no str.
@@ -112,7 +112,8 @@ class Coalescer:
             )
         if event_name is not None:
             validate_event_name(event_name)
-        return len(encode_data(text, max_size=self._max_size, to_json=json.dumps))
+        content = encode_data(text, max_size=self._max_size, to_json=json.dumps)
+        return written_size(content)
 
     def must_send_before(self, size: int, event_name: str | None, now: float) -> bool:
         """Whether the batch has to go before so many bytes of that name can be added."""

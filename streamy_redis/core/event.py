@@ -20,6 +20,7 @@ from ..jsonable import check_json
 __all__ = [
     "END",
     "KEEP_ALIVE",
+    "LONGEST_NAME",
     "OPEN",
     "RESET",
     "Event",
@@ -32,6 +33,7 @@ __all__ = [
     "read_frame",
     "reset_frame",
     "validate_event_name",
+    "written_size",
 ]
 
 OPEN = "stream-open"
@@ -44,7 +46,11 @@ KEEP_ALIVE = b":\n"
 # HTML 9.2.6: lines end at CRLF, LF and CR, and at nothing else (str.splitlines knows more).
 _NOT_IN_A_LINE = re.compile(r"[\r\n\0]")
 _LINE_END = re.compile(rb"\r\n|\r|\n")
+# What becomes of a line feed in the data.
+_NEXT_LINE = b"\ndata: "
 _LARGEST_RETRY = 2**31 - 1
+# Bytes of UTF-8 of an event's name, as of every other name that is a caller's.
+LONGEST_NAME = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,23 +122,41 @@ def encode_event(
 
 
 def encode_events(
-    events: Iterable[object], *, max_size: int, to_json: Callable[[Any], str | bytes]
+    events: Iterable[object],
+    *,
+    max_size: int,
+    max_count: int,
+    max_total: int,
+    to_json: Callable[[Any], str | bytes],
 ) -> list[bytes]:
     """The blocks of many events; an item is an Event, or data.
 
+    Args:
+        max_size: as for one event.
+        max_count: how many they may be.
+        max_total: bytes of all blocks. One always fits.
+
     Raises:
-        InvalidEvent: naming the item, the field and the rule.
+        InvalidEvent: naming the item, the field and the rule. What is behind it isn't looked at.
     """
     is_one = isinstance(events, str | bytes | bytearray | memoryview | Mapping)
     if is_one or not isinstance(events, Iterable):
         raise InvalidEvent("events", f"must be a list of events, not {type(events).__name__}")
-    blocks = []
+    blocks: list[bytes] = []
+    total = 0
     for i, item in enumerate(events):
+        if i == max_count:
+            raise InvalidEvent("events", f"must be at most {max_count}: send them in parts")
         data, event_name, retry = _parts(item)
         try:
             block = encode_event(data, event_name, retry, max_size=max_size, to_json=to_json)
         except InvalidEvent as exc:
             raise InvalidEvent(f"events[{i}].{exc.field}", exc.rule) from exc
+        total += len(block)
+        if blocks and total > max_total:
+            raise InvalidEvent(
+                "events", f"must be at most {max_total} bytes together: send them in parts"
+            )
         blocks.append(block)
     return blocks
 
@@ -150,16 +174,33 @@ def encode_end(data: object, *, max_size: int, to_json: Callable[[Any], str | by
 
 
 def encode_data(data: object, *, max_size: int, to_json: Callable[[Any], str | bytes]) -> bytes:
-    """The data as UTF-8: str and bytes as they are, anything else as JSON."""
+    """The data as UTF-8 whose lines end at LF: str and bytes as they are, anything else as JSON.
+
+    Args:
+        max_size: of it as it is written, see written_size.
+    """
     if isinstance(data, str):
         content = _utf8(data)
     elif isinstance(data, bytes | bytearray | memoryview):
         content = _validated_utf8(bytes(data))
     else:
         content = _json(data, to_json)
-    if len(content) > max_size:
-        raise InvalidEvent("data", f"must be at most {max_size} bytes of UTF-8, not {len(content)}")
+    if b"\r" in content:
+        content = _LINE_END.sub(b"\n", content)
+    size = written_size(content)
+    if size > max_size:
+        lines = " (each line after the first takes 6 more)" if size > len(content) else ""
+        raise InvalidEvent("data", f"must be at most {max_size} bytes of UTF-8, not {size}{lines}")
     return content
+
+
+def written_size(content: bytes) -> int:
+    """The bytes that the data takes: its own, and ``data: `` in front of each line but the first.
+
+    Lines are what multiplies: a megabyte of line feeds is seven on every connection. What a frame
+    holds besides (the first ``data: ``, name, retry and id) is less than 640 bytes.
+    """
+    return len(content) + content.count(b"\n") * len(_NEXT_LINE[1:])
 
 
 def validate_event_name(event_name: object) -> str:
@@ -171,9 +212,13 @@ def validate_event_name(event_name: object) -> str:
     if event_name.startswith("stream-"):
         raise InvalidEvent("event_name", "must not begin with 'stream-', which is reserved")
     try:
-        event_name.encode()
+        size = len(event_name.encode())
     except UnicodeEncodeError:
         raise InvalidEvent("event_name", "must not hold lone surrogates") from None
+    if size > LONGEST_NAME:
+        raise InvalidEvent(
+            "event_name", f"must be at most {LONGEST_NAME} bytes of UTF-8, not {size}"
+        )
     return event_name
 
 
@@ -222,9 +267,7 @@ def read_frame(stream_id: str, frame: bytes) -> ReceivedEvent:
 
 
 def _data_lines(content: bytes) -> bytes:
-    if b"\r" in content:
-        content = _LINE_END.sub(b"\n", content)
-    return b"data: %b\n" % content.replace(b"\n", b"\ndata: ")
+    return b"data: %b\n" % content.replace(b"\n", _NEXT_LINE)
 
 
 def _utf8(text: str) -> bytes:

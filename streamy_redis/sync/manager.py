@@ -16,6 +16,8 @@ import redis.asyncio
 from ..adapters.flask_apps import NOTHING, FlaskApps, Named
 from ..adapters.frameworks import refuse_in_asgi
 from ..config import (
+    LARGEST_BATCH_BYTES,
+    LARGEST_BATCH_EVENTS,
     MOST_WITNESSES,
     READ_TIMEOUT,
     WRITER_INTERVAL,
@@ -213,9 +215,10 @@ class StreamManager:
         Args:
             stream_id: a non-empty str of at most 512 bytes of UTF-8, no control characters.
             data: str as it is, bytes of UTF-8, anything else as JSON; at most
-                ``max_event_size`` bytes of UTF-8. CR and CRLF arrive as LF (HTML 9.2.6).
-            event_name: the browser's event type; None and "" leave it to ``get_stream``. Without
-                CR, LF and NUL, and not beginning with ``stream-``.
+                ``max_event_size`` bytes of UTF-8, where each line after the first takes 6 more. CR
+                and CRLF arrive as LF (HTML 9.2.6).
+            event_name: the browser's event type; None and "" leave it to ``get_stream``. At most
+                512 bytes of UTF-8 without CR, LF and NUL, and not beginning with ``stream-``.
             retry: milliseconds that browsers wait before they reconnect, 0 to 2147483647.
             idempotency_key: sends with the same key store one event, as long as it is in the
                 history; a repeat returns the first one's id. A str under the rule of stream ids.
@@ -246,20 +249,28 @@ class StreamManager:
         Args:
             stream_id: as in ``send_event``.
             events: any iterable; each item is data as in ``send_event``, or an ``Event``. An empty
-                one sends nothing and doesn't ask Redis.
+                one sends nothing and doesn't ask Redis. At most 5,000, of 4 MiB together (one
+                event always fits): it is one step of Redis, for which everybody else waits.
             idempotency_key: as in ``send_event``, for the whole batch.
 
         Returns:
             Their ids, one for each, in order.
 
         Raises:
-            InvalidEvent: an item breaks a rule, and is named in the message; nothing was sent.
+            InvalidEvent: an item breaks a rule, and is named in the message, or they are too many;
+                nothing was sent.
             StreamEnded: the stream has ended; nothing was sent.
             RedisUnavailable: as ``send_event``: all of them may be stored, or none.
         """
         validate_stream_id(stream_id)
         config = self._config
-        blocks = encode_events(events, max_size=config.max_event_size, to_json=self._to_json)
+        blocks = encode_events(
+            events,
+            max_size=config.max_event_size,
+            max_count=LARGEST_BATCH_EVENTS,
+            max_total=LARGEST_BATCH_BYTES,
+            to_json=self._to_json,
+        )
         key = validate_idempotency_key(idempotency_key)
         return self._process.publisher.send(stream_id, blocks, key) if blocks else []
 

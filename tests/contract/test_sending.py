@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import itertools
 import re
 import threading
 import time
@@ -285,17 +286,29 @@ def test_max_event_size_counts_utf8_bytes_inclusive(shell: Shell):
     assert streams.end_stream("room", "x" * 10) is True
 
 
+def test_max_event_size_counts_what_each_further_line_takes(shell: Shell):
+    streams = shell.manager(max_event_size=10)
+
+    streams.send_event("room", "12\r\n4")
+    streams.send_event("room", "\n123")
+    for data in ("12\r\n45", "123\r45", "\n\n"):
+        with pytest.raises(InvalidEvent, match="each line after the first takes 6 more"):
+            streams.send_event("room", data)
+
+
 def test_the_largest_event_goes_through(shell: Shell, streams: Any):
     reader = shell.reader(streams, "room")
-    data = "\n" * (1024 * 1024)
+    data = "x" * (1024 * 1024)
 
-    streams.send_event("room", data)
+    streams.send_event("room", data, "n" * 512, retry=2**31 - 1)
 
     assert reader.wait_for(1, timeout=20)[0].data == data
 
 
 @pytest.mark.parametrize(
-    "name", ["a\nb", "a\rb", "a\0b", "stream-", "stream-open", "\ud800", 7, b"name"], ids=repr
+    "name",
+    ["a\nb", "a\rb", "a\0b", "stream-", "stream-open", "\ud800", 7, b"name", "é" * 256 + "x"],
+    ids=repr,
 )
 @pytest.mark.refusal
 def test_refuses_event_names_that_no_event_line_can_carry(streams: Any, name: Any):
@@ -305,6 +318,23 @@ def test_refuses_event_names_that_no_event_line_can_carry(streams: Any, name: An
         streams.send_events("room", ["y", Event("x", event_name=name)])
 
     assert not streams.info("room").exists
+
+
+@pytest.mark.refusal
+def test_refuses_a_batch_that_would_hold_up_everybody_else(streams: Any):
+    with pytest.raises(InvalidEvent, match=r"events must be at most 5000: send them in parts"):
+        streams.send_events("room", itertools.repeat("x"))
+    with pytest.raises(InvalidEvent, match=r"events must be at most 4194304 bytes together: send"):
+        streams.send_events("room", ["x" * 1024 * 1024] * 4)
+
+    assert not streams.info("room").exists
+
+
+def test_takes_a_batch_at_both_bounds(shell: Shell):
+    streams = shell.manager(max_event_size=5 * 1024 * 1024, send_timeout=20)
+
+    assert len(streams.send_events("room", ["x"] * 5000)) == 5000
+    assert len(streams.send_events("room", ["x" * 5 * 1024 * 1024])) == 1
 
 
 @pytest.mark.parametrize("name", ["é 😀", "a: b", " leading", "Stream-x", "streams", "open"])

@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from streamy_redis.config import StreamConfig
 from streamy_redis.core.event import (
     KEEP_ALIVE,
+    encode_data,
     encode_end,
     encode_event,
     open_frame,
     read_frame,
     reset_frame,
+    written_size,
 )
 from streamy_redis.core.publication import Publication
 from streamy_redis.exceptions import InvalidEvent
@@ -237,6 +239,17 @@ def test_a_reset_tells_reason_cursor_and_first(first: str | None):
 
     assert (event.type, event.last_event_id) == ("stream-reset", EVENT_ID)
     assert json.loads(event.data) == {"reason": "trimmed", "requested": "1-1-0", "first": first}
+
+
+@given(text, st.text(max_size=200), st.none() | st.integers(0, 2**31 - 1))
+def test_a_frame_is_less_than_640_bytes_longer_than_what_was_counted(
+    data: str, name: str, retry: int | None
+):
+    name = re.sub("[\r\n\0]", "", name).removeprefix("stream-")
+    content = encode_data(data, max_size=1 << 20, to_json=json.dumps)
+    frame = encode(data, name, retry) + f"id: {'9' * 16}-{'9' * 16}-{'f' * 8}\n\n".encode()
+
+    assert len(frame) <= written_size(content) + len(name.encode()) + 128
 
 
 @given(
