@@ -80,7 +80,7 @@ class StreamResponse(Response):
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         stream = self._new_stream(_cursor_of(scope))
-        connection = Connection(scope, receive)
+        connection = Connection(scope, receive, send)
         try:
             if not stream.add(connection):
                 name, value = retry_after()

@@ -1,8 +1,8 @@
 """The connection of an ASGI request, which no server shows.
 
-It is looked for behind receive(), through whatever middlewares wrap it, then among what uvicorn's
-servers answer in this event loop, then among the sockets of the process. What is found is believed
-only if it is this request's: another client must never be cut off.
+It is looked for behind receive() and send(), through whatever middlewares wrap them, then among
+what uvicorn's servers answer in this event loop, then among the sockets of the process. What is
+found is believed only if it is this request's: another client must never be cut off.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import gunicorn, sockets, uvicorn
+from . import gunicorn, hypercorn, sockets, uvicorn
 from .reach import objects_behind
 from .shown import Shown
 
@@ -22,14 +22,17 @@ class Connection:
     """What can be told of the connection of one request.
 
     Args:
-        scope, receive: as the endpoint has them, whatever middlewares made of them.
+        scope, receive, send: as the endpoint has them, whatever middlewares made of them.
     """
 
-    __slots__ = ("_made_at", "_receive", "_scope")
+    __slots__ = ("_made_at", "_receive", "_scope", "_send")
 
-    def __init__(self, scope: Mapping[str, Any], receive: Callable[[], Any]) -> None:
+    def __init__(
+        self, scope: Mapping[str, Any], receive: Callable[[], Any], send: Callable[..., Any]
+    ) -> None:
         self._scope = scope
         self._receive = receive
+        self._send = send
         self._made_at = time.monotonic()
 
     @property
@@ -37,15 +40,15 @@ class Connection:
         """Where the request came to; None for a unix socket."""
         return sockets.port_of(self._scope.get("server"))
 
-    def behind_receive(self) -> Shown | None:
-        """What uvicorn or gunicorn shows; None where receive() doesn't lead there."""
-        reached = (_shown_by(each) for each in objects_behind(self._receive))
+    def behind(self) -> Shown | None:
+        """What uvicorn, gunicorn or hypercorn shows; None where neither callable leads there."""
+        reached = (_shown_by(each) for each in objects_behind(self._receive, self._send))
         return next(filter(self._is_mine, reached), None)
 
     def abort(self) -> None:
         """Breaks it off, and drops what is unsent, for which a server would wait otherwise.
 
-        Nothing happens where it isn't found, or carries other requests as well (HTTP/2).
+        Nothing happens where it isn't found.
         """
         self._cut(abruptly=True)
 
@@ -60,17 +63,21 @@ class Connection:
         return self._cut(abruptly=False)
 
     def _cut(self, *, abruptly: bool) -> bool:
-        if self._scope.get("http_version") not in ("1.0", "1.1"):
-            return False
-        shown = self.behind_receive() or self._in_loop()
+        shown = self.behind() or self._in_loop()
         if shown is None:
-            server, client = self._scope.get("server"), self._scope.get("client")
-            return sockets.cut(server, client, abruptly=abruptly)
+            return self._cut_socket(abruptly=abruptly)
         if abruptly:
             shown.transport.abort()
         else:
             shown.transport.close()
         return True
+
+    def _cut_socket(self, *, abruptly: bool) -> bool:
+        # One of HTTP/2 carries others as well. (granian's name for HTTP/1.0 is 1.)
+        if self._scope.get("http_version") not in ("1", "1.0", "1.1"):
+            return False
+        server, client = self._scope.get("server"), self._scope.get("client")
+        return sockets.cut(server, client, abruptly=abruptly)
 
     def _in_loop(self) -> Shown | None:
         """For middlewares that receive in a task of their own."""
@@ -93,4 +100,4 @@ class Connection:
 
 
 def _shown_by(each: object) -> Shown | None:
-    return uvicorn.shown_by(each) or gunicorn.shown_by(each)
+    return uvicorn.shown_by(each) or gunicorn.shown_by(each) or hypercorn.shown_by(each)

@@ -15,7 +15,9 @@ Worker = Any
 
 def shown_by(each: Any) -> Shown | None:
     """The request, if this is what receives the body of one, in the asgi worker."""
-    if not is_made_by("gunicorn", each) or not hasattr(each, "protocol"):
+    # Its settings have a protocol as well.
+    names = ("protocol", "request")
+    if not is_made_by("gunicorn", each) or not all(hasattr(each, name) for name in names):
         return None
     headers = getattr(each.request, "headers_bytes", ())
     return Shown(headers, each.protocol.transport, each.protocol.worker)

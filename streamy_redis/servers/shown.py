@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-__all__ = ["Shown", "Transport"]
+__all__ = ["Shown", "StreamTransport", "Transport"]
+
+# A loop holds its tasks weakly.
+_resetting: set[asyncio.Task[None]] = set()
 
 
 class Transport(Protocol):
@@ -17,14 +21,41 @@ class Transport(Protocol):
     def get_extra_info(self, name: str) -> Any: ...
 
 
+class StreamTransport:
+    """One stream of an HTTP/2 connection, which carries others as well.
+
+    Args:
+        reset: tells the client that the stream is broken off; abruptly, when what is unsent is not
+            worth waiting for.
+    """
+
+    def __init__(self, reset: Callable[[bool], Coroutine[Any, Any, None]]) -> None:
+        self._reset = reset
+
+    def abort(self) -> None:
+        self._begin(abruptly=True)
+
+    def close(self) -> None:
+        self._begin(abruptly=False)
+
+    def _begin(self, *, abruptly: bool) -> None:
+        task = asyncio.get_running_loop().create_task(self._reset(abruptly))
+        _resetting.add(task)
+        task.add_done_callback(_resetting.discard)
+
+    def get_extra_info(self, name: str) -> None:
+        """It is known by its headers: its client has others like it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shown:
     """A request as its server holds it.
 
     Attributes:
         headers: the very pairs that the scope began with.
-        transport: its connection's.
-        server: what knows whether the server stops: gunicorn's worker, uvicorn's state.
+        transport: its connection's, or its own where that carries others as well.
+        server: what knows whether the server stops: gunicorn's worker, uvicorn's state,
+            hypercorn's worker.
     """
 
     headers: Sequence[tuple[bytes, bytes]]

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from . import gunicorn, uvicorn
+from . import gunicorn, hypercorn, uvicorn
 from .connection import Connection
 from .sockets import ListeningPort
 
@@ -68,7 +68,16 @@ def _has_stopped(server: object) -> bool:
         return server.has_closed()
     if gunicorn.is_worker(server):
         return gunicorn.has_stopped(server)
+    if hypercorn.is_worker(server):
+        return hypercorn.has_stopped(server)
     return uvicorn.has_stopped(server)
+
+
+def _server_of(shown: object) -> object:
+    """The server that a request's shows."""
+    if gunicorn.is_worker(shown) or hypercorn.is_worker(shown):
+        return shown
+    return uvicorn.server_with(shown)
 
 
 class ServerWatch:
@@ -89,13 +98,11 @@ class ServerWatch:
 
     def server_of(self, connection: Connection) -> object:
         """Who serves an ASGI request; None where that can't be seen. In its event loop."""
-        shown = connection.behind_receive()
-        server = shown.server if shown is not None else None
-        if server is not None and not gunicorn.is_worker(server):
-            server = self._keep(server, lambda: uvicorn.server_with(server))
-        elif server is not None:
-            server = self._keep(server, lambda: server)
-        return server or self.server_at(connection.port)
+        shown = connection.behind()
+        found = None
+        if shown is not None and shown.server is not None:
+            found = self._keep(shown.server, lambda: _server_of(shown.server))
+        return found or self.server_at(connection.port)
 
     def server_at(self, port: int | None) -> object:
         """Who serves what comes to this port; None where that can't be seen."""

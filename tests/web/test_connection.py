@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import gunicorn.config
 import pytest
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from opentelemetry.sdk.trace import TracerProvider
@@ -16,7 +17,8 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from streamy_redis.servers.connection import Connection
+from streamy_redis.servers.connection import Connection, _shown_by
+from streamy_redis.servers.reach import objects_behind
 from tests.deadline import Deadline
 from tests.web.uvicorns import asked, running
 
@@ -27,8 +29,8 @@ class Endpoint:
     """Answers with its client's port, as far as that can be seen, or aborts its connection."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        connection = Connection(scope, receive)
-        shown = connection.behind_receive()
+        connection = Connection(scope, receive, send)
+        shown = connection.behind()
         peer = shown.transport.get_extra_info("peername") if shown is not None else ("", 0)
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"%d;" % peer[1], "more_body": True})
@@ -181,6 +183,11 @@ def test_only_its_own_is_aborted(wrap: Callable[..., Any]):
             other.close()
 
 
+def test_what_a_server_has_besides_requests_is_no_request():
+    """By HTTP/2 gunicorn shows no request, and its settings, which have a protocol as well."""
+    assert list(filter(None, map(_shown_by, objects_behind(gunicorn.config.Config())))) == []
+
+
 class _Many:
     """Keeps the connections of its requests, and cuts all of them for the last."""
 
@@ -197,7 +204,7 @@ class _Many:
             await send({"type": "http.response.start", "status": 204, "headers": []})
             await send({"type": "http.response.body", "body": b""})
             return
-        self.connections.append(Connection(scope, receive))
+        self.connections.append(Connection(scope, receive, send))
         while (await receive())["type"] != "http.disconnect":
             pass
 
