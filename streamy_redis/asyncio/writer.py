@@ -28,6 +28,9 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _LAST = {"type": "http.response.body", "body": b"", "more_body": False}
+# Behind a body every server refuses it. Middlewares hand it on as it is, and those that complete
+# responses, such as Starlette's BaseHTTPMiddleware, have nothing to complete behind it.
+_CUT = {"type": "http.response.pathsend", "path": ""}
 
 
 class ResponseWriter:
@@ -44,6 +47,7 @@ class ResponseWriter:
     __slots__ = (
         "_connection",
         "_context",
+        "_is_cut",
         "_is_finished",
         "_listener",
         "_loop",
@@ -74,6 +78,8 @@ class ResponseWriter:
         self._connection = connection
         self._on_end = on_end
         self._is_finished = False
+        # By a message that is refused.
+        self._is_cut = False
         self.error: BaseException | None = None
         # A write that could not be done at once.
         self._suspended: _Suspended | None = None
@@ -110,7 +116,12 @@ class ResponseWriter:
         elif closed.is_abrupt:
             self._abort()
         elif not self._connection.close():
-            # The server notices that the endpoint returns without having sent the last chunk.
+            self._cut()
+
+    def _cut(self) -> None:
+        """Leaves the response unfinished, for its server to break off: its connection is hidden."""
+        self._is_cut = True
+        if self._start(_CUT):
             self._on_end()
 
     def _abort(self) -> None:
@@ -177,7 +188,7 @@ class ResponseWriter:
     def _see(self, error: BaseException) -> None:
         self._is_finished = True
         # Some servers say so that the client has left; receive() says it too.
-        if not isinstance(error, OSError | asyncio.CancelledError):
+        if not self._is_cut and not isinstance(error, OSError | asyncio.CancelledError):
             self.error = self.error or error
         self._on_end()
 

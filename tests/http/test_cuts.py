@@ -104,6 +104,19 @@ def test_a_middleware_that_completes_what_it_is_given_does_not(
     assert_is_quiet(site)
 
 
+@pytest.mark.parametrize("kind", ["granian", "hypercorn"])
+def test_nor_does_it_where_the_connection_is_hidden(
+    new_site: Callable[..., Site], room: str, kind: str
+):
+    """Nothing leads to granian's connections but the port of their clients."""
+    site = new_site(kind, app="tests.apps.wrapped_app:hidden", max_lifetime=1.0, **PATIENT)
+    site.streams.end_stream(f"{room} ended")
+    ended = site.browser(f"{room} ended")
+
+    assert_is_cut(site.browser(room).wait_open())
+    assert end_of(ended) == "clean"
+
+
 # As in docs/deploying.md. With proxy_http_version 1.0 a server has no way to say so.
 NGINX = """
 pid {folder}/pid;
