@@ -1,10 +1,10 @@
 """Runs the works, one contestant after another, and says what came out.
 
-scripts/bench                                 everything; writes docs/performance.md
+scripts/bench                                 everything; writes docs/performance.md and the floors
 scripts/bench fanout many                     these works only; writes nothing
 scripts/bench fanout --only ours-flask-sync   one contestant
 scripts/bench --list                          names of works and contestants
-scripts/bench --report                        docs/performance.md again, from the last full run
+scripts/bench --report                        writes them again, from the last full run
 scripts/bench --upgrade                       takes the newest releases of the peers first
 """
 

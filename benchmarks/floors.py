@@ -35,9 +35,33 @@ class Floor:
         assert self.most is not None
         return figure <= self.most
 
+    def cells(self, results: Results) -> list[str]:
+        """A table's row: what is demanded, the bound, what was measured, whether it holds."""
+        figure = self.measure(results)
+        if figure is None:
+            return [self.text, self._bound, "not measured", "?"]
+        return [self.text, self._bound, self._shown(figure), self._verdict(figure)]
+
     @property
-    def bound(self) -> str:
-        return f"≥ {self.least:,g}" if self.least is not None else f"≤ {self.most:,g}"
+    def _bound(self) -> str:
+        return f"at least {self.least:,g}" if self.least is not None else f"at most {self.most:,g}"
+
+    def _shown(self, figure: float) -> str:
+        """With so many digits that anyone sees on which side of the floor it is."""
+        digits = max(3, len(str(int(figure))))
+        while self.holds(float(f"{figure:.{digits}g}")) != self.holds(figure):
+            digits += 1
+        return f"{figure:,.{digits}g}"
+
+    def _verdict(self, figure: float) -> str:
+        """Whether it holds, and if not, by how much."""
+        if self.holds(figure):
+            return "yes"
+        bound = self.least if self.least is not None else self.most
+        assert bound
+        percent = 100 * abs(figure / bound - 1)
+        much = f"{percent:,.0f}" if percent >= 10 else f"{percent:.2g}"
+        return f"no, {much} % {'short' if self.least is not None else 'over'}"
 
 
 _SHORT = {

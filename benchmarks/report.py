@@ -1,14 +1,14 @@
-"""What a run says: tables and floors in the terminal, docs/performance.md, and its chart."""
+"""What a run says: tables and floors, in the terminal and in the pages that show them; a chart."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from .chart import Bar, Panel, draw
 from .contestants import CONTESTANTS, ROOT
 from .figures import Results, Row
-from .floors import FLOORS, Floor
+from .floors import FLOORS
 from .sending import SENDERS
 from .table import COLUMNS, markdown, text, times
 from .works import WORKS
@@ -16,6 +16,7 @@ from .works import WORKS
 __all__ = ["floors_text", "work_text", "write_docs"]
 
 _PAGE = ROOT / "docs" / "performance.md"
+_FLOORS_PAGE = ROOT / "benchmarks" / "README.md"
 _CHART = ROOT / "docs" / "performance.svg"
 _CHART_TEXT = (
     "Deliveries per CPU-second of the server, as multiples of those of sse-starlette "
@@ -54,34 +55,25 @@ def _note(row: Row) -> str:
 def floors_text(results: Results, *, is_full: bool) -> str:
     """Every floor with its figure, and yes or no; of a part of the works, those it reaches."""
     rows = [
-        [floor.work, *cells]
-        for floor, cells in _judged(results)
+        [floor.work, *floor.cells(results)]
+        for floor in FLOORS
         if is_full or floor.measure(results) is not None
     ]
-    return text(["Floors", "", "floor", "figure", "holds"], rows, names=2)
-
-
-def _judged(results: Results) -> Iterator[tuple[Floor, list[str]]]:
-    for floor in FLOORS:
-        figure = floor.measure(results)
-        if figure is None:
-            yield floor, [floor.text, floor.bound, "not measured", "?"]
-        else:
-            holds = "yes" if floor.holds(figure) else "no"
-            yield floor, [floor.text, floor.bound, _precise(figure), holds]
-
-
-def _precise(figure: float) -> str:
-    return f"{figure:.3g}" if figure < 100 else f"{figure:,.0f}"
+    return text(["Floors", "", "floor", "measured", "holds"], rows, names=2)
 
 
 def write_docs(results: Results) -> Sequence[Path]:
-    """Writes the measured part of docs/performance.md, in ratios, and the chart."""
-    head, _, rest = _PAGE.read_text().partition(_BEGIN)
-    _, _, tail = rest.partition(_END)
-    _PAGE.write_text("\n\n".join([head + _BEGIN, *_sections(results), _END + tail]))
+    """Writes the measured part of docs/performance.md, in ratios, its chart, and the floors."""
+    _write_measured(_PAGE, _sections(results))
+    _write_measured(_FLOORS_PAGE, [_floors_markdown(results)])
     _CHART.write_text(_chart(results))
-    return (_PAGE, _CHART)
+    return (_PAGE, _CHART, _FLOORS_PAGE)
+
+
+def _write_measured(page: Path, sections: Iterable[str]) -> None:
+    head, _, rest = page.read_text().partition(_BEGIN)
+    _, _, tail = rest.partition(_END)
+    page.write_text("\n\n".join([head + _BEGIN, *sections, _END + tail]))
 
 
 def _sections(results: Results) -> Iterator[str]:
@@ -89,11 +81,13 @@ def _sections(results: Results) -> Iterator[str]:
     for work in dict.fromkeys(row.work for row in results.rows):
         yield f"### {TITLES[work]}"
         yield _work_markdown(results, work)
-    yield "## The floors"
-    rows = [[TITLES[floor.work].partition(":")[0], *cells] for floor, cells in _judged(results)]
-    yield markdown(["work", "what", "floor", "measured", "holds"], rows, names=2)
     yield "## The versions, and the machine"
     yield ", ".join(f"{name} {version}" for name, version in results.versions.items()) + "."
+
+
+def _floors_markdown(results: Results) -> str:
+    rows = [[TITLES[each.work].partition(":")[0], *each.cells(results)] for each in FLOORS]
+    return markdown(["work", "what", "floor", "measured", "holds"], rows, names=2)
 
 
 def _work_markdown(results: Results, work: str) -> str:

@@ -31,7 +31,7 @@ NAVIGATION = {
     ],
     "Understand it": ["docs/how-it-works", "docs/reliability"],
     "Apps to start from": [],
-    "More": ["CHANGELOG", "CONTRIBUTING"],
+    "More": ["CHANGELOG", "CONTRIBUTING", "benchmarks/README"],
 }
 
 project = "streamy-redis"
@@ -40,6 +40,7 @@ include_patterns = [
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "benchmarks/README.md",
     "docs/*.md",
     "integrations/*/README.md",
 ]

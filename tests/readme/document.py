@@ -29,7 +29,13 @@ README = (ROOT / "README.md").read_text()
 # All that a reader is led to, by its path.
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text()
-    for pattern in ("README.md", "CONTRIBUTING.md", "docs/*.md", "integrations/*/README.md")
+    for pattern in (
+        "README.md",
+        "CONTRIBUTING.md",
+        "benchmarks/README.md",
+        "docs/*.md",
+        "integrations/*/README.md",
+    )
     for path in sorted(ROOT.glob(pattern))
 }
 
