@@ -9,13 +9,14 @@ import io
 import logging
 import os
 import sys
+import traceback
 
 import click
 
 from . import demo, doctor, listen, send, streams
 from .command import examples
 from .failure import ExitCode, Failure, show
-from .output import leave_output, open_closed_streams
+from .output import leave_output, open_closed_streams, printable
 
 __all__ = ["ExitCode", "run", "streamy_redis"]
 
@@ -77,3 +78,8 @@ def run() -> int:
         # Of standard input or output, such as a full disk: all others are the commands' own.
         leave_output()
         return show(Failure(f"standard input or output: {exc.strerror}"))
+    except Exception:
+        # A bug of ours, or something else than a Redis answers, whose words it holds.
+        for line in traceback.format_exc().splitlines():
+            click.echo(printable(line), err=True)
+        return ExitCode.PROBLEM

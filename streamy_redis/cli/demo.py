@@ -10,6 +10,7 @@ from ..connections import MEMORY_URL, url_from_environment
 from .command import command
 from .failure import ExitCode, Failure
 from .options import checked_config, checked_source, redis_options
+from .output import log_to_standard_error
 
 __all__ = ["demo"]
 
@@ -38,7 +39,7 @@ def demo(port: int, redis_url: str | None, prefix: str) -> None:
     except OSError as exc:
         message = f"port {port} can't be used ({exc.strerror}); take another one, with --port"
         raise Failure(message) from exc
-    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
+    log_to_standard_error(logging.WARNING)
     click.echo(f"Open {server.url} in one or more windows; Ctrl-C stops.")
     if source == MEMORY_URL:
         click.echo("Events live in this process only (memory://); --redis URL shares them.")

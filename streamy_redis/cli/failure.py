@@ -7,6 +7,7 @@ import enum
 import click
 
 from ..exceptions import InvalidEvent, RedisUnavailable, StreamEnded, StreamyError
+from .output import printable
 
 __all__ = ["ExitCode", "Failure", "show", "usage_error"]
 
@@ -57,7 +58,7 @@ def usage_error(message: str) -> click.UsageError:
 def show(error: click.ClickException) -> int:
     """Writes one line on standard error, and returns the exit code."""
     # What Redis, the system and click say may have several lines, and end like a sentence.
-    message = " ".join(error.format_message().split()).removesuffix(".")
+    message = printable(" ".join(error.format_message().split())).removesuffix(".")
     if isinstance(error, click.UsageError):
         path = error.ctx.command_path if error.ctx else "streamy-redis"
         message += f"; see `{path} --help`"

@@ -14,7 +14,7 @@ from ..core.replay import Replay, validate_replay
 from ..exceptions import StreamyError
 from .command import command
 from .options import as_json_option, manager, redis_options, stream_argument
-from .output import as_json, printable, watch_output
+from .output import as_json, log_to_standard_error, printable, watch_output
 
 __all__ = ["listen"]
 
@@ -65,7 +65,7 @@ def listen(
     What it can't show any more comes as a stream-reset event, the end as stream-end.
     """
     if verbose:
-        logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
+        log_to_standard_error(logging.INFO)
     show = _as_json if is_json else _as_text
     begin = _replay(replay)
     with (
@@ -95,5 +95,5 @@ def _as_json(event: ReceivedEvent) -> str:
 
 def _as_text(event: ReceivedEvent) -> str:
     # A column behind the id for each further line.
-    head = f"{event.id or '-'}  {printable(event.name)}  "
+    head = f"{printable(event.id or '-')}  {printable(event.name)}  "
     return head + f"\n{' ' * len(head)}".join(map(printable, event.data.split("\n")))

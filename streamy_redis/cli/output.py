@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import select
 import sys
@@ -10,17 +11,39 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["as_json", "leave_output", "open_closed_streams", "printable", "watch_output"]
+__all__ = [
+    "as_json",
+    "leave_output",
+    "log_to_standard_error",
+    "open_closed_streams",
+    "printable",
+    "watch_output",
+]
 
 
 def as_json(fields: Mapping[str, Any]) -> str:
-    """One line of ASCII, so that no terminal or locale gets in its way."""
-    return json.dumps(fields)
+    """One line of printable ASCII, so that no terminal or locale gets in its way."""
+    # The one control character that JSON need not escape (RFC 8259, 7).
+    return json.dumps(fields).replace("\x7f", "\\u007f")
 
 
-def printable(text: str) -> str:
-    """The text without what steers a terminal: escaped, but for tabs."""
-    return "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in text)
+def printable(text: object) -> str:
+    """The text without what steers a terminal or turns its text around: escaped, but for tabs."""
+    return "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in str(text))
+
+
+def log_to_standard_error(level: int) -> None:
+    """Shows the log from this level on, with times."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_PrintableFormatter("%(asctime)s %(message)s"))
+    logging.basicConfig(handlers=[handler], level=level)
+
+
+class _PrintableFormatter(logging.Formatter):
+    """What Redis says may steer the terminal, here as in all that commands print."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(printable, super().format(record).split("\n")))
 
 
 def watch_output(on_unread: Callable[[], None]) -> threading.Event:

@@ -20,6 +20,7 @@ from .options import (
     redis_options,
     stream_argument,
 )
+from .output import printable
 
 __all__ = ["send"]
 
@@ -76,7 +77,7 @@ def send(
             except StreamyError as exc:
                 raise Failure.of(exc, *_how_to_go_on(exc, key, line)) from exc
             if not quiet:
-                click.echo(event_id)
+                click.echo(printable(event_id))
 
 
 def _items(data: str | None) -> Iterator[tuple[int | None, str | bytes]]:

@@ -9,7 +9,7 @@ import click
 from .command import command
 from .failure import ExitCode, Failure
 from .options import as_json_option, ended_ttl_option, manager, redis_options, stream_argument
-from .output import as_json
+from .output import as_json, printable
 
 __all__ = ["delete", "end", "info"]
 
@@ -58,7 +58,7 @@ def info(stream_id: str, is_json: bool, redis_url: str | None, prefix: str) -> N
 def _as_text(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "-" if value is None else str(value)
+    return "-" if value is None else printable(value)
 
 
 @command("streamy-redis delete room")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -169,6 +173,74 @@ def test_text_can_not_steer_the_terminal(commands: Commands):
     assert first.endswith("message  red\\x1b[31m")
     assert second.startswith(" ")
     assert second.strip() == "second"
+
+
+STEERING = "\x1b]0;title\x07\x1b[31m\x9b31m\x7f\u202e\u2066"
+
+
+def answer(connection: socket.socket, reply: bytes) -> None:
+    """What a Redis does for HELLO and the like, and this reply for whatever a command asks."""
+    with connection, connection.makefile("rb") as lines:
+        while (head := lines.readline()).startswith(b"*"):
+            words = []
+            for _ in range(int(head[1:])):
+                words.append(lines.read(int(lines.readline()[1:]) + 2))
+            is_greeting = words[0].strip() in (b"CLIENT", b"SELECT")
+            connection.sendall(b"+OK\r\n" if is_greeting else reply)
+
+
+@pytest.fixture(params=["error", "texts"])
+def hostile_redis(request: pytest.FixtureRequest) -> Iterator[str]:
+    text = STEERING.encode()
+    reply = {
+        "error": b"-ERR %b\r\n" % text,
+        "texts": b"*2\r\n" + b"$%d\r\n%b\r\n" % (len(text), text) * 2,
+    }[request.param]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    accepted, _ = server.accept()
+                    threading.Thread(target=answer, args=(accepted, reply), daemon=True).start()
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"redis://127.0.0.1:{server.getsockname()[1]}/0"
+        # Else accept() would go on waiting.
+        server.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("send", "room", "x"),
+        ("listen", "room", "-v"),
+        ("info", "room"),
+        ("end", "room"),
+        ("doctor",),
+        ("doctor", "--json"),
+    ],
+)
+def test_what_a_hostile_redis_says_can_not_steer_the_terminal(
+    commands: Commands, hostile_redis: str, arguments: tuple[str, ...]
+):
+    done = commands.call(*arguments, "--redis", hostile_redis, STREAMY_SEND_TIMEOUT="0.3")
+
+    shown = done.stdout + done.stderr
+    assert shown
+    assert all(c.isprintable() or c in "\n\t" for c in shown), shown
+
+
+def test_json_holds_no_control_character(commands: Commands):
+    commands.call("send", "room", STEERING)
+    commands.call("end", "room")
+
+    done = commands.run("listen", "room", "--replay", "all", "--json")
+
+    first, _ = done.stdout.splitlines()
+    assert first.isascii()
+    assert first.isprintable()
+    assert json.loads(first)["data"] == STEERING
 
 
 def test_text_is_what_the_terminal_can_show(commands: Commands):
