@@ -251,9 +251,13 @@ def is_passing(error: Exception) -> bool:
 
 
 def without_arguments(error: Exception) -> Exception:
-    """The error, without what Redis repeats of a command it doesn't know: that holds the data."""
-    error.args = tuple(str(arg).partition(", with args beginning with")[0] for arg in error.args)
+    """The error, without what Redis repeats of a command it doesn't know: data, or a password."""
+    error.args = tuple(_without_arguments(str(arg)) for arg in error.args)
     return error
+
+
+def _without_arguments(said: str) -> str:
+    return said.partition(", with args beginning with")[0]
 
 
 def is_lasting(error: Exception | None) -> bool:
@@ -267,7 +271,7 @@ def is_lasting(error: Exception | None) -> bool:
 
 def explained(error: Exception | None) -> str:
     """What a person reads of an error: what Redis said, and what to do if it is of a wrong kind."""
-    said = str(error or "") or "Redis did not answer in time"
+    said = _without_arguments(str(error or "")) or "Redis did not answer in time"
     code = _cluster_code(error)
     if code is not None:
         return f"{code}{said.removeprefix(code)}: {_CLUSTER}"
@@ -366,14 +370,26 @@ def _check_form(url: str) -> None:
         parts.port  # noqa: B018
     except ValueError:
         parts = None
-    if parts is None or parts.fragment:
+    if parts is None or parts.fragment or _has_torn_password(parts):
         raise WrongSetting(
-            "the Redis URL has no valid port; in a password everything but letters and digits is "
-            "percent-encoded"
+            "the Redis URL has no valid port, or a password that isn't encoded: in a password, a "
+            "user's name and an argument everything but letters and digits is percent-encoded, "
+            "%40 for @ and %2F for /, as urllib.parse.quote(password, safe='') does it"
         )
     database = parts.path.strip("/")
     if parts.scheme != "unix" and database and not database.isdecimal():
         raise WrongSetting("the database in the Redis URL, behind its last /, must be a number")
+
+
+def _has_torn_password(parts: urllib.parse.SplitResult) -> bool:
+    """Whether what stands behind host and port holds the @ that should stand before them.
+
+    A password with a / or ? in it ends them too early: then part of it is taken for a host, or for
+    an argument's name, which messages show.
+    """
+    # Without a host, all of unix:///path is the path.
+    behind = f"{parts.path if parts.netloc else ''}?{parts.query}"
+    return "@" in behind
 
 
 def _check_settings(kind: type, settings: dict[str, Any]) -> None:

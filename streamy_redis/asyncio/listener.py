@@ -24,7 +24,7 @@ from ..config import (
     TICK_INTERVAL,
     StreamConfig,
 )
-from ..connections import async_listener_connection, explained, is_lasting
+from ..connections import async_listener_connection, explained, is_lasting, without_arguments
 from ..core.history import HistoryPage, HistoryRequest
 from ..core.hub import Commands, Hub
 from ..core.link import Link
@@ -318,7 +318,7 @@ class Listener:
             tasks.start_soon(channels.watch)
 
     def _tell_loss(self, error: Exception) -> None:
-        is_news = self._link.lost(error)
+        is_news = self._link.lost(without_arguments(error))
         if is_news and not self._is_closing:
             _log.warning(
                 "the Pub/Sub connection is lost and will be made anew: %s", explained(error)

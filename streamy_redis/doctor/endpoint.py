@@ -286,12 +286,16 @@ def checked_url(url: str) -> str:
     Raises:
         ValueError: it is no address of an endpoint.
     """
-    parts = urllib.parse.urlsplit(url)
+    try:
+        parts = urllib.parse.urlsplit(url)
+        parts.port  # noqa: B018
+    except ValueError:
+        # Python's own words hold what it took for a port, which may be a password.
+        raise ValueError("URL has no valid host and port") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("URL must be http://… or https://…")
     if "@" in parts.netloc:
         raise ValueError("URL must not hold a password; --header 'Authorization: Basic …' does")
-    parts.port  # noqa: B018  # raises ValueError where it is no number
     return url
 
 

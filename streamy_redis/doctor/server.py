@@ -14,7 +14,7 @@ from typing import Any
 import redis
 
 from ..config import StreamConfig
-from ..connections import WrongSetting, listener_connection, pool
+from ..connections import WrongSetting, listener_connection, pool, without_arguments
 from ..exceptions import StreamyError
 from ..sync.manager import StreamManager
 from .finding import Finding, Level, note, ok, problem
@@ -55,7 +55,7 @@ def examine_redis(url: str, prefix: str) -> Iterator[Finding]:
             if not unsuitable:
                 listening.connect()
                 yield from _examine(connection, listening, url, prefix, user)
-        except (redis.ConnectionError, redis.TimeoutError, OSError) as exc:
+        except (redis.ConnectionError, redis.TimeoutError, redis.InvalidResponse, OSError) as exc:
             yield _lost(exc)
 
 
@@ -87,7 +87,8 @@ def _connect(connection: redis.Connection, prefix: str, user: str, where: str) -
         rule = missing.rule if missing else ""
         return problem("connection", f"{where}: {exc}", grant(user, rule))
     except (redis.RedisError, OSError) as exc:
-        return problem("connection", f"{where} doesn't answer: {exc}", _advice(exc, where))
+        said = without_arguments(exc)
+        return problem("connection", f"{where} doesn't answer: {said}", _advice(exc, where))
     taken = time.monotonic() - begin
     return ok("connection", f"{where} answers, {_milliseconds(taken)} with the login")
 

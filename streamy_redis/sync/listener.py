@@ -28,7 +28,7 @@ from ..config import (
     TICK_INTERVAL,
     StreamConfig,
 )
-from ..connections import explained, is_lasting, listener_connection
+from ..connections import explained, is_lasting, listener_connection, without_arguments
 from ..core.history import HistoryPage, HistoryRequest
 from ..core.hub import Commands, Hub
 from ..core.link import Link
@@ -494,7 +494,7 @@ class Listener:
                 self._hear(messages)
 
     def _tell_loss(self, error: Exception) -> None:
-        is_news = self._link.lost(error)
+        is_news = self._link.lost(without_arguments(error))
         if is_news and not self._closing.is_set():
             _log.warning(
                 "the Pub/Sub connection is lost and will be made anew: %s", explained(error)

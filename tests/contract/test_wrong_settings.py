@@ -34,6 +34,13 @@ WRONG = {
     "redis://:secret@127.0.0.1:66666/0": "port",
     "redis://:sec/ret@127.0.0.1:1/0": "percent-encoded",
     "redis://:sec#ret@127.0.0.1:1/0": "percent-encoded",
+    # What looks like a host, a database or an argument is the rest of a password.
+    "redis://user:p@secret/word@127.0.0.1:1/0": "percent-encoded.*%40.*quote",
+    "redis://user:p@secret/3?db=1@127.0.0.1:1/0": "percent-encoded",
+    "redis://user:p@ss?secret=1@127.0.0.1:1/0": "percent-encoded",
+    "rediss://user:1/2?secret@127.0.0.1:1/0": "percent-encoded",
+    "redis://127.0.0.1:1/0?password=p@secret": "percent-encoded",
+    "unix://:secret@x/ret@/tmp/redis.sock": "percent-encoded",
     "unix:///tmp/redis.sock?ssl=true": "ssl",
     "https://:secret@127.0.0.1:1/0": "redis://",
 }
@@ -63,6 +70,8 @@ def test_it_is_refused_where_the_manager_is_made(kind: type, url: str):
         "redis://localhost?db=3&socket_timeout=5&max_connections=10&client_name=web",
         "rediss://127.0.0.1:1/0?ssl_cert_reqs=none&ssl_check_hostname=false",
         "unix:///tmp/redis.sock?db=1",
+        "unix:///run/redis@main/redis.sock",
+        "redis://127.0.0.1:1/0?username=me%40example.org&password=p%40s%2Fs",
         "redis://[::1]:1/0",
         "memory://",
     ],

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from streamy_redis import InvalidEvent, RedisUnavailable, StreamConfig
+from streamy_redis.doctor import examine_redis
 from tests.deadline import Deadline
 from tests.managers import AsyncioManager, LoopThread, Reader, ThreadsManager
 from tests.servers import RedisServer
@@ -90,6 +91,26 @@ def test_what_a_server_repeats_of_a_command_it_does_not_know_is_cut_off(
         new_streams(server.url).send_event("r", SECRET)
 
     assert SECRET not in "".join(traceback.format_exception(error.value))
+
+
+def test_what_a_server_repeats_of_a_login_that_it_does_not_know_is_cut_off(
+    new_streams: Callable[[str], ThreadsManager | AsyncioManager],
+    logged: Callable[[], str],
+):
+    with RedisServer(arguments=["--rename-command", "AUTH", ""]) as server:
+        url = server.url.replace("redis://", f"redis://:{SECRET}@")
+        streams = new_streams(url)
+        with pytest.raises(RedisUnavailable, match="unknown command 'AUTH'") as sending:
+            streams.send_event("r", "x")
+        with pytest.raises(RedisUnavailable, match="unknown command 'AUTH'") as reading:
+            streams.subscribe("r").__enter__()
+        found = list(examine_redis(url, "streamy"))
+
+    assert "unknown command 'AUTH'" in found[0].text
+    told = [logged(), *(str(each) for each in found)]
+    told += ["".join(traceback.format_exception(error.value)) for error in (sending, reading)]
+    assert "unknown command 'AUTH'" in told[0]
+    assert all(SECRET not in text for text in told), told
 
 
 def refused(
