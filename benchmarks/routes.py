@@ -12,8 +12,9 @@ import redis
 
 from streamy_redis import StreamConfig, StreamManager
 from streamy_redis.core.event import encode_event
+from streamy_redis.core.idempotency import IdempotencyKey
 from streamy_redis.keys import Keys
-from streamy_redis.scripts import PUBLISH, nonces_of, publish_arguments
+from streamy_redis.scripts import PUBLISH, publish_arguments
 
 __all__ = ["Route", "RouteKind", "open_route"]
 
@@ -99,11 +100,11 @@ class _Streamy:
             )
             arguments = publish_arguments(
                 [block],
-                nonces_of(secrets.token_hex(12), 1),
+                IdempotencyKey.drawn(secrets.token_hex(12), None).nonces(1),
                 is_end=False,
                 history_length=self._config.history_length,
                 ttl=self._config.history_ttl,
-                may_repeat=False,
+                search="",
                 witness=None,
             )
             keys = [self._keys.log(name)]

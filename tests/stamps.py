@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
-from streamy_redis.scripts import tag_of
+from streamy_redis.core.idempotency import tag_of
 
 __all__ = ["keys"]
 

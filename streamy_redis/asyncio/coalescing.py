@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import secrets
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -180,7 +179,7 @@ class Writer:
 
     async def _send(self, publisher: Publisher) -> None:
         """Sends the batch, if there is one. Called under the lock."""
-        batch = self._coalescer.batch(secrets.token_hex(12))
+        batch = self._coalescer.batch(publisher.new_key(self._stream_id))
         if batch is None:
             return
         try:

@@ -104,6 +104,7 @@ def grant(user: str, rule: str) -> str:
 
 def _probes(log: str, channel: str) -> list[_Probe]:
     read, send = "sending and reading", "sending and ending"
+    keyed = "sending with an idempotency key"
     return [
         _Probe("+ping", "the listener notices a dead connection", ("PING",)),
         _Probe("+eval", "the scripts, when the server doesn't know one yet", _eval(log)),
@@ -118,6 +119,11 @@ def _probes(log: str, channel: str) -> list[_Probe]:
         _Probe("+xadd", send, ("XADD", log, "NOMKSTREAM", "*", "frame", "")),
         _Probe("+xdel", "giving up what a failover cut short", ("XDEL", log, "1-1")),
         _Probe("+pexpire", send, ("PEXPIRE", log, 1000)),
+        _Probe("+xpending", keyed, ("XPENDING", log, "doctor", "-", "+", 1)),
+        _Probe("+xclaim", keyed, ("XCLAIM", log, "doctor", "doctor", 0, "1-1")),
+        # No MKSTREAM, so there will be none here either.
+        _Probe("+xgroup|create", keyed, ("XGROUP", "CREATE", log, "doctor", "0")),
+        _Probe("+xgroup|delconsumer", keyed, ("XGROUP", "DELCONSUMER", log, "doctor", "doctor")),
         _Probe("+unlink", "delete_stream", ("UNLINK", log)),
         _Probe("+publish", send, ("PUBLISH", channel, "")),
     ]

@@ -6,25 +6,23 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..core.history import HistoryPage, HistoryRequest, HistoryRun, StreamInfo
+from ..core.idempotency import Nonce
 from ..core.publication import NO_TAG, Position, Publication
 
 __all__ = [
     "PUBLISH",
     "READ",
     "Command",
-    "Nonce",
     "Script",
     "acknowledged",
     "event_ids",
-    "nonces_of",
     "publish_arguments",
     "read_arguments",
     "read_info",
     "read_page",
-    "tag_of",
 ]
 
 # What redis-py sends. No numbers: a handler of a signal that raises while hiredis makes text of one
@@ -54,13 +52,6 @@ class Script:
         return ("EVAL", self.source, str(len(keys)), *keys, *arguments)
 
 
-class Nonce(NamedTuple):
-    """What tells a publication from all others, and the tag that its event id carries of it."""
-
-    text: str
-    tag: str
-
-
 PUBLISH = Script.load("publish.lua")
 READ = Script.load("read.lua")
 
@@ -72,31 +63,24 @@ def publish_arguments(
     is_end: bool,
     history_length: int,
     ttl: float,
-    may_repeat: bool,
+    search: str,
     witness: Position | None,
 ) -> Command:
-    """ARGV of publish.lua."""
+    """ARGV of publish.lua.
+
+    Args:
+        search: where a repeat may be; see IdempotencyKey.search.
+    """
     arguments: list[str | bytes] = [
         "end" if is_end else "event",
         str(history_length),
         str(round(ttl * 1000)),
-        "1" if may_repeat else "0",
+        search,
         _witness(witness),
     ]
     for block, nonce in zip(blocks, nonces, strict=True):
         arguments += (block, nonce.text, nonce.tag)
     return tuple(arguments)
-
-
-def nonces_of(key: str, count: int) -> list[Nonce]:
-    """One nonce a publication; no caller's key holds a NUL, so none can be another's."""
-    texts = [key] if count == 1 else [f"{key}\0{i}/{count}" for i in range(1, count + 1)]
-    return [Nonce(text, tag_of(text)) for text in texts]
-
-
-def tag_of(nonce: str) -> str:
-    """The 8 hex digits that an event id carries of its publication's nonce."""
-    return hashlib.blake2s(nonce.encode(), digest_size=4).hexdigest()
 
 
 def acknowledged(position: str, nonces: Sequence[Nonce]) -> Position | None:

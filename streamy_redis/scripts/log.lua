@@ -45,7 +45,8 @@ local function follows(found, other)
   return found.epoch == other.epoch and found.seq == other.seq + 1 and other.kind ~= 'end'
 end
 
--- {generated = last id ever, length, newest, oldest = entries}; empty where there is no key.
+-- {generated = last id ever, length, newest, oldest = entries, groups = their number}; empty where
+-- there is no key.
 local function describe(log)
   local state = {length = 0}
   if redis.call('EXISTS', log) == 0 then
@@ -56,6 +57,8 @@ local function describe(log)
     local name = info[i]
     if name == 'length' then
       state.length = info[i + 1]
+    elseif name == 'groups' then
+      state.groups = info[i + 1]
     elseif name == 'last-generated-id' then
       state.generated = info[i + 1]
     elseif name == 'first-entry' then
@@ -67,12 +70,13 @@ local function describe(log)
   return state
 end
 
--- Calls visit(entry) from the newest entry back, until it returns a value, or limit is reached.
-local function walk_back(log, limit, visit)
+-- Calls visit(entry) from the newest entry back, until it returns a value, or limit is reached, or
+-- oldest, where that is given.
+local function walk_back(log, limit, visit, oldest)
   local from = '+'
   while limit > 0 do
     local count = math.min(PAGE, limit)
-    local entries = redis.call('XREVRANGE', log, from, '-', 'COUNT', count)
+    local entries = redis.call('XREVRANGE', log, from, oldest or '-', 'COUNT', count)
     for _, entry in ipairs(entries) do
       local found = visit(entry)
       if found ~= nil then

@@ -5,7 +5,8 @@
 -- ARGV[1]  kind: event, or end (always one publication)
 -- ARGV[2]  history_length: entries to keep; 0 publishes events without storing them
 -- ARGV[3]  milliseconds that the log lives from now on
--- ARGV[4]  1 to look for a repeat among the newest history_length entries first, else 0
+-- ARGV[4]  where a repeat may stand: index; <epoch>-<seq>, behind it, among the newest history_length
+--          entries; or '', nowhere
 -- ARGV[5]  the witness: what the sender knows the log to hold, <epoch>-<seq>-<tag>, or ''. A log that
 --          doesn't gets a new life.
 -- ARGV[6…] for each publication: its block, its nonce, its tag
@@ -17,14 +18,26 @@
 --   published  stored and published now; without history the position is empty
 --   repeated   the same nonce stands there already
 --   ended      refused: the stream had ended at that position
+--
+-- The index finds an idempotency key that a caller chose in constant time, however long the history
+-- is. It is a consumer group of the log, in which the last entry of each send with such a key is
+-- pending, and the consumer is its nonce. That is no use that Redis thought of, but it is one key:
+-- the index comes into being with the log, expires, is evicted, deleted, replicated and moved to
+-- another node with it, so that neither knows of something that the other has lost; and no script
+-- has a second key, which a slot that migrates refuses. What isn't in the index isn't in the log.
+-- What is has to be there still, since trimming tells it nothing: each send with a key removes up to
+-- two that were trimmed, so there are never more than history_length. A drawn key is not in it: 250
+-- bytes are too much for each event. It is looked for behind what its sender knew when he drew it.
 
 local log = KEYS[1]
 local channel = string.sub(log, 1, -#':log' - 1)
 local kind = ARGV[1]
 local history_length = tonumber(ARGV[2])
+local search = ARGV[4]
 local witness = ARGV[5]
 local last_nonce = ARGV[#ARGV - 1]
 local FIRST = 6
+local INDEX = 'idempotency keys'
 
 local function message(frame, tag)
   if string.sub(tag, -1) == '0' then
@@ -36,14 +49,44 @@ end
 local state = describe(log)
 local newest = newest_publication(log, state)
 
-if ARGV[4] == '1' and newest then
-  local repeated = walk_back(log, history_length, function(entry)
+-- The id of the same publication, if it is found where it may stand.
+local function repeated()
+  local function same(entry)
     local found = publication(entry)
     return found and found.nonce == last_nonce and found.id or nil
-  end)
-  if repeated then
-    return {'repeated', repeated}
   end
+
+  if search ~= 'index' then
+    return newest and walk_back(log, history_length, same, '(' .. search)
+  end
+  if (state.groups or 0) == 0 then
+    return nil
+  end
+  local command = {'XPENDING', log, INDEX, '-', '+', 1, last_nonce}
+  local pending = redis.pcall(unpack(command))
+  if pending.err then
+    if string.find(pending.err, '^NOGROUP') then
+      -- The group that there is belongs to somebody else.
+      redis.call('XGROUP', 'CREATE', log, INDEX, '0')
+    end
+    pending = redis.call(unpack(command))
+  end
+  if not pending[1] then
+    return nil
+  end
+  local id = pending[1][1]
+  local entry = redis.call('XREVRANGE', log, id, id)[1]
+  local found = entry and same(entry)
+  if not found then
+    -- It was trimmed. A nonce stands for one entry only.
+    redis.call('XGROUP', 'DELCONSUMER', log, INDEX, last_nonce)
+  end
+  return found
+end
+
+local found = search ~= '' and repeated()
+if found then
+  return {'repeated', found}
 end
 
 if newest and newest.kind == 'end' then
@@ -92,6 +135,16 @@ for i = FIRST, #ARGV, 3 do
   previous = tag
 end
 redis.call('PEXPIRE', log, ARGV[3])
+if search == 'index' then
+  if (state.groups or 0) == 0 then
+    redis.call('XGROUP', 'CREATE', log, INDEX, '0')
+  end
+  redis.call('XCLAIM', log, INDEX, last_nonce, 0, position, 'FORCE', 'JUSTID')
+  local oldest = state.oldest and state.oldest[1] or position
+  for _, trimmed in ipairs(redis.call('XPENDING', log, INDEX, '-', '(' .. oldest, 2)) do
+    redis.call('XGROUP', 'DELCONSUMER', log, INDEX, trimmed[2])
+  end
+end
 for _, each in ipairs(messages) do
   redis.call('PUBLISH', channel, each)
 end

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -166,7 +165,7 @@ class Writer:
 
     def _send(self) -> None:
         """Sends the batch, if there is one. Called under the lock."""
-        batch = self._coalescer.batch(secrets.token_hex(12))
+        batch = self._coalescer.batch(self._publisher().new_key(self._stream_id))
         if batch is None:
             return
         try:

@@ -15,6 +15,7 @@ from ..config import PAGE_BYTES, StreamConfig
 from ..connections import Interrupted, Shared, is_passing, refusal, without_arguments
 from ..core.attempts import Attempts
 from ..core.history import HistoryRequest, StreamInfo
+from ..core.idempotency import IdempotencyKey
 from ..core.witness import Witnesses
 from ..exceptions import RedisUnavailable, StreamEnded
 from ..keys import Keys
@@ -22,11 +23,9 @@ from ..scripts import (
     PUBLISH,
     READ,
     Command,
-    Nonce,
     Script,
     acknowledged,
     event_ids,
-    nonces_of,
     publish_arguments,
     read_arguments,
     read_info,
@@ -58,27 +57,33 @@ class Publisher:
         """The ids of publications, all sent in one atomic step.
 
         Args:
-            key: the caller's idempotency key.
-            is_first_try: nothing can have been stored with that key yet, so that nobody has to
-                look for it.
+            key: the idempotency key, a caller's or of new_key(); None draws one.
+            is_first_try: nothing can have been stored with that key yet.
 
         Raises:
             StreamEnded, RedisUnavailable
         """
-        nonces = nonces_of(key or secrets.token_hex(12), len(blocks))
-        status, position = self._publish(
-            stream_id, blocks, nonces, is_end=False, is_repeat=key is not None and not is_first_try
+        known_by = self._drawn(stream_id) if key is None else IdempotencyKey.given(key)
+        ids = self._publish(
+            stream_id, blocks, known_by, is_end=False, is_first_try=key is None or is_first_try
         )
-        if status == "ended":
+        if ids is None:
             raise StreamEnded(stream_id)
-        _log.debug("sent %s to %r", position, stream_id)
-        return event_ids(position, nonces)
+        _log.debug("sent %s to %r", ids[-1], stream_id)
+        return ids
+
+    def new_key(self, stream_id: str) -> str:
+        """A key for a send to the stream that begins now, and may be tried again later."""
+        return str(self._drawn(stream_id))
+
+    def _drawn(self, stream_id: str) -> IdempotencyKey:
+        return IdempotencyKey.drawn(secrets.token_hex(12), self._witnesses.of(stream_id))
 
     def end(self, stream_id: str, block: bytes) -> bool:
         """Whether this call ended the stream."""
-        nonces = nonces_of(secrets.token_hex(12), 1)
-        status, _ = self._publish(stream_id, [block], nonces, is_end=True, is_repeat=False)
-        return status != "ended"
+        known_by = self._drawn(stream_id)
+        ids = self._publish(stream_id, [block], known_by, is_end=True, is_first_try=True)
+        return ids is not None
 
     def delete(self, stream_id: str) -> bool:
         """Whether there was a history or an end to forget (UNLINK)."""
@@ -107,13 +112,15 @@ class Publisher:
         self,
         stream_id: str,
         blocks: Sequence[bytes],
-        nonces: Sequence[Nonce],
+        known_by: IdempotencyKey,
         *,
         is_end: bool,
-        is_repeat: bool,
-    ) -> tuple[str, str]:
+        is_first_try: bool,
+    ) -> list[str] | None:
+        """The ids; None if the stream had ended."""
         config = self._config
         log = self._keys.log(stream_id)
+        nonces = known_by.nonces(len(blocks))
 
         def evaluate(attempts: Attempts) -> Any:
             arguments = publish_arguments(
@@ -122,19 +129,20 @@ class Publisher:
                 is_end=is_end,
                 history_length=config.history_length,
                 ttl=config.ended_ttl if is_end else config.history_ttl,
-                may_repeat=is_repeat or attempts.is_retry,
+                search=known_by.search(is_first_try=is_first_try and not attempts.is_retry),
                 witness=self._witnesses.of(stream_id),
             )
             return self._evaluate(PUBLISH, [log], arguments, attempts)
 
         action = f"{'end' if is_end else 'send to'} {stream_id!r}"
-        key = None if is_end else nonces[-1].text.partition("\0")[0]
+        key = None if is_end else str(known_by)
         status, position = self._run(evaluate, action, log, idempotency_key=key)
-        if status != b"ended":
-            stored = acknowledged(position.decode(), nonces)
-            if stored is not None:
-                self._witnesses.note(stream_id, stored)
-        return status.decode(), position.decode()
+        if status == b"ended":
+            return None
+        stored = acknowledged(position.decode(), nonces)
+        if stored is not None:
+            self._witnesses.note(stream_id, stored)
+        return event_ids(position.decode(), nonces)
 
     def _evaluate(
         self, script: Script, keys: Sequence[str], arguments: Command, attempts: Attempts

@@ -16,9 +16,10 @@ import h11
 import redis
 import redis.asyncio
 
+from streamy_redis.core.idempotency import IdempotencyKey, Nonce
 from streamy_redis.keys import Keys
 from streamy_redis.replies import PythonReplies
-from streamy_redis.scripts import PUBLISH, Command, Nonce, event_ids, nonces_of, publish_arguments
+from streamy_redis.scripts import PUBLISH, Command, event_ids, publish_arguments
 from tests.browser import EventSource
 from tests.deadline import Deadline
 from tests.event_stream import MessageEvent, events_of
@@ -150,14 +151,14 @@ def keys_of(prefix: str, stream_id: str) -> list[str]:
 
 def publishing(keys: list[str], data: str) -> tuple[Command, list[Nonce]]:
     """The real command for one event, as the first try sends it, and what its id is made of."""
-    nonces = nonces_of(data, 1)
+    nonces = IdempotencyKey.given(data).nonces(1)
     arguments = publish_arguments(
         [f"data: {data}\n".encode()],
         nonces,
         is_end=False,
         history_length=HISTORY_LENGTH,
         ttl=60,
-        may_repeat=False,
+        search="",
         witness=None,
     )
     return PUBLISH.by_source(keys, arguments), nonces

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import redis
 
+from streamy_redis.core.idempotency import tag_of
 from streamy_redis.core.publication import Position
-from streamy_redis.scripts import PUBLISH, READ, Script, tag_of
+from streamy_redis.scripts import PUBLISH, READ, Script
 from tests.deadline import Deadline
 
 _STAMP = re.compile(rb"(?<=\n\n):[0-9]{16}\n\Z")
@@ -50,11 +51,11 @@ class Log:
         nonce: str | None = None,
         history_length: int = 1000,
         ttl_ms: int = 60_000,
-        may_repeat: bool = False,
+        search: str = "",
         witness: str = "",
     ) -> tuple[str, str]:
         """Status and position. Several data are one batch; the nonce is that of the last."""
-        arguments: list[Any] = [kind, history_length, ttl_ms, int(may_repeat), witness]
+        arguments: list[Any] = [kind, history_length, ttl_ms, search, witness]
         for n, text in enumerate(data):
             self._nonces += 1
             own = nonce if nonce and n == len(data) - 1 else f"nonce-{self._nonces}"
@@ -98,6 +99,14 @@ class Log:
     ) -> Page:
         arguments = [start, argument, limit, most_bytes, witness]
         return Page(*self._run(READ, self.key, arguments=arguments))
+
+    @property
+    def index(self) -> dict[str, str]:
+        """The nonces that the index has, and where the entry of each stands, or stood."""
+        if not self.store.xinfo_groups(self.key):
+            return {}
+        pending = self.store.xpending_range(self.key, "idempotency keys", "-", "+", 10_000)
+        return {each["consumer"].decode(): each["message_id"].decode() for each in pending}
 
     def calls(self, command: str) -> int:
         """How often the server has carried out a command, in scripts too."""

@@ -7,7 +7,7 @@ import re
 import pytest
 import redis
 
-from streamy_redis.scripts import tag_of
+from streamy_redis.core.idempotency import tag_of
 from tests.stamps import keys
 
 from .conftest import Log, epoch_of, seq_of
@@ -189,12 +189,26 @@ def test_a_foreign_entry_far_ahead_is_continued(log: Log):
 
 # -- repeats --------------------------------------------------------------------------------------
 
+# What a key that a caller chose is looked up in, and what the first try of another one asks for.
+INDEX = "index"
+NOWHERE = ""
+# Behind that a sender who knows nothing of the log looks.
+START = "0-0"
 
-def test_a_repeat_is_found_and_stores_and_publishes_nothing(log: Log):
-    _, first = log.publish("a", nonce="mine")
+each_search = pytest.mark.parametrize("search", [INDEX, START])
+
+
+def first_try(search: str) -> str:
+    """What it says where later ones search so."""
+    return INDEX if search == INDEX else NOWHERE
+
+
+@each_search
+def test_a_repeat_is_found_and_stores_and_publishes_nothing(log: Log, search: str):
+    _, first = log.publish("a", nonce="mine", search=first_try(search))
     log.publish("b")
 
-    assert log.publish("a", nonce="mine", may_repeat=True) == ("repeated", first)
+    assert log.publish("a", nonce="mine", search=search) == ("repeated", first)
 
     assert len(log.ids) == 2
     assert len(log.published(2)) == 2
@@ -214,40 +228,148 @@ def test_a_repeat_is_found_in_every_page(log: Log, back: int):
     if back:
         log.publish(*[str(n) for n in range(back)])
 
-    status = log.publish("mine", nonce="mine", may_repeat=True, history_length=400)
+    status = log.publish("mine", nonce="mine", search=START, history_length=400)
 
     assert status == ("repeated", position)
     assert len(log.ids) == 400
+
+
+def test_a_repeat_is_looked_for_behind_what_its_sender_knew(log: Log):
+    _, known = log.publish("a")
+    _, position = log.publish("mine", nonce="mine")
+    log.publish("b")
+
+    assert log.publish("mine", nonce="mine", search=known) == ("repeated", position)
+    assert log.publish("mine", nonce="mine", search=position)[0] == "published"
 
 
 def test_a_repeat_older_than_the_history_is_not_looked_for(log: Log):
     log.publish("mine", nonce="mine")
     log.publish("a", "b", "c")
 
-    status, _ = log.publish("mine", nonce="mine", may_repeat=True, history_length=3)
+    status, _ = log.publish("mine", nonce="mine", search=START, history_length=3)
 
     assert status == "published"
 
 
-def test_a_repeated_batch_is_known_by_its_last_nonce(log: Log):
-    _, last = log.publish("a", "b", "c", nonce="last of the batch")
+@each_search
+def test_a_repeated_batch_is_known_by_its_last_nonce(log: Log, search: str):
+    nonce = "last of the batch"
+    _, last = log.publish("a", "b", "c", nonce=nonce, search=first_try(search))
 
-    again = log.publish("a", "b", "c", nonce="last of the batch", may_repeat=True)
+    again = log.publish("a", "b", "c", nonce=nonce, search=search)
 
     assert again == ("repeated", last)
     assert len(log.ids) == 3
 
 
-def test_the_search_goes_past_foreign_entries(log: Log):
-    _, position = log.publish("a", nonce="mine")
+@each_search
+def test_the_search_goes_past_foreign_entries(log: Log, search: str):
+    _, position = log.publish("a", nonce="mine", search=first_try(search))
     for _ in range(3):
         log.add_foreign()
 
-    assert log.publish("a", nonce="mine", may_repeat=True) == ("repeated", position)
+    assert log.publish("a", nonce="mine", search=search) == ("repeated", position)
 
 
-def test_a_repeat_in_an_empty_log_is_published(log: Log):
-    assert log.publish("a", nonce="mine", may_repeat=True)[0] == "published"
+@each_search
+def test_a_repeat_in_an_empty_log_is_published(log: Log, search: str):
+    assert log.publish("a", nonce="mine", search=search)[0] == "published"
+
+
+def test_a_repeat_is_found_across_lives_as_long_as_it_is_kept(log: Log):
+    _, first = log.publish("a", nonce="mine", search=INDEX)
+    _, second = log.publish("b")
+    log.store.xdel(log.key, second)
+    log.publish("in a new life")
+
+    assert log.publish("a", nonce="mine", search=INDEX) == ("repeated", first)
+
+
+def test_a_key_is_free_again_when_its_event_was_trimmed_or_deleted(log: Log):
+    for lose in (
+        lambda: log.publish("x", "y", history_length=2),
+        lambda: log.store.xdel(log.key, log.index["mine"]),
+        lambda: log.store.xtrim(log.key, maxlen=0, approximate=False),
+    ):
+        _, position = log.publish("a", nonce="mine", search=INDEX)
+        lose()
+
+        status, newer = log.publish("a", nonce="mine", search=INDEX)
+
+        assert (status, newer > position) == ("published", True)
+        assert log.publish("a", nonce="mine", search=INDEX) == ("repeated", newer)
+
+
+def test_the_index_is_part_of_the_log_and_goes_with_it(log: Log):
+    log.publish("a", nonce="mine", search=INDEX)
+    image = log.store.dump(log.key)
+    assert log.store.keys(f"{log.channel}*") == [log.key.encode()]
+
+    log.store.unlink(log.key)
+    status, _ = log.publish("a", nonce="mine", search=INDEX)
+    assert status == "published"
+
+    # As on a replica, or a node that a slot has moved to.
+    log.store.restore(log.key, 60_000, image, replace=True)
+    assert log.publish("a", nonce="mine", search=INDEX) == ("repeated", log.ids[0])
+
+
+def test_the_index_never_holds_more_than_the_history(log: Log):
+    keyed = 0
+    for turn in range(60):
+        # With a key, and many without: these trim what the index has, and don't touch it.
+        for _ in range(turn % 7):
+            keyed += 1
+            log.publish("k", nonce=f"key {keyed}", search=INDEX, history_length=20)
+        log.publish(*"unkeyed", history_length=20)
+        assert len(log.index) <= 20
+
+    for n in range(20):
+        log.publish("k", nonce=f"last {n}", search=INDEX, history_length=20)
+    assert sorted(log.index.values()) == sorted(log.ids)
+
+
+def test_a_group_of_somebody_else_is_left_alone(log: Log):
+    log.publish("a")
+    log.store.xgroup_create(log.key, "theirs", "0")
+
+    _, position = log.publish("b", nonce="mine", search=INDEX)
+
+    assert log.publish("b", nonce="mine", search=INDEX) == ("repeated", position)
+    assert [group["name"] for group in log.store.xinfo_groups(log.key)] == [
+        b"idempotency keys",
+        b"theirs",
+    ]
+
+
+def test_a_send_with_a_key_costs_at_most_twice_one_without(log: Log):
+    data = ["x" * 1000] * 1000
+    log.publish(*data)
+
+    def time(first: int, search: str) -> float:
+        log.store.config_resetstat()
+        for n in range(first, first + 300):
+            log.publish("x" * 1000, nonce=f"key {n}", search=search)
+        return log.store.info("commandstats")["cmdstat_eval"]["usec_per_call"]
+
+    # Each the best of three: what else the machine does isn't counted.
+    costs = [(time(n, NOWHERE), time(n, INDEX), time(n, INDEX)) for n in range(0, 900, 300)]
+    unkeyed, keyed, repeated = (min(column) for column in zip(*costs, strict=True))
+
+    assert keyed <= 2 * unkeyed
+    assert repeated <= 2 * unkeyed
+
+
+def test_a_retry_costs_nothing_for_what_its_sender_knew(log: Log):
+    log.publish(*["x" * 1000] * 1000)
+    known = log.ids[-1]
+    log.publish("b")
+
+    looks = log.calls("xrevrange")
+    log.publish("c", nonce="mine", search=known)
+
+    assert log.calls("xrevrange") == looks + 1
 
 
 # -- the end --------------------------------------------------------------------------------------
@@ -270,7 +392,7 @@ def test_events_are_refused_after_the_end_and_its_ttl_stays(log: Log):
     _, end = log.end(ttl_ms=5000)
 
     assert log.publish("late", ttl_ms=99_000) == ("ended", end)
-    assert log.publish("a", "batch", may_repeat=True) == ("ended", end)
+    assert log.publish("a", "batch", search=INDEX) == ("ended", end)
 
     assert log.ids == [end]
     assert log.store.pttl(log.key) <= 5000
@@ -281,16 +403,17 @@ def test_a_second_end_is_refused_but_the_same_one_is_a_repeat(log: Log):
     _, end = log.end(nonce="fin")
 
     assert log.end(nonce="other") == ("ended", end)
-    assert log.end(nonce="fin", may_repeat=True) == ("repeated", end)
+    assert log.end(nonce="fin", search=START) == ("repeated", end)
     assert log.end(nonce="fin") == ("repeated", end)
     assert log.ids == [end]
 
 
-def test_a_repeat_from_before_the_end_is_still_found(log: Log):
-    _, position = log.publish("a", nonce="mine")
+@each_search
+def test_a_repeat_from_before_the_end_is_still_found(log: Log, search: str):
+    _, position = log.publish("a", nonce="mine", search=first_try(search))
     log.end()
 
-    assert log.publish("a", nonce="mine", may_repeat=True) == ("repeated", position)
+    assert log.publish("a", nonce="mine", search=search) == ("repeated", position)
 
 
 def test_the_end_doesn_t_push_an_event_out_of_the_history(log: Log):

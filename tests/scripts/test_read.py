@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import redis
 
+from streamy_redis.core.idempotency import tag_of
 from streamy_redis.core.publication import Publication
-from streamy_redis.scripts import tag_of
 
 from .conftest import Log, epoch_of
 

@@ -38,10 +38,11 @@ def _nothing_there(guarded: GuardedServer) -> None:
 
 
 def command_everything(manager: Any) -> None:
-    """Every method that asks Redis and doesn't listen."""
+    """Every method that asks Redis and doesn't listen. The history holds three events."""
     first = manager.send_event("room", "a", idempotency_key="k")
     assert manager.send_event("room", "a", idempotency_key="k") == first
-    manager.send_events("room", ["b", "c"])
+    manager.send_events("room", ["b", "c", "d"])
+    assert manager.send_event("room", "a", idempotency_key="k") != first
     assert manager.info("room").length == 3
     assert manager.end_stream("room")
     assert manager.delete_stream("room")
@@ -55,7 +56,7 @@ def test_the_documented_user_can_do_everything(
 ):
     guarded.allow(RULES)
     guarded.admin.execute_command("ACL", "LOG", "RESET")
-    manager = new_manager()
+    manager = new_manager(history_length=3)
     command_everything(manager)
 
     reader = new_reader(manager, "hall")
@@ -154,7 +155,7 @@ def test_without_it_a_command_is_refused(
     guarded.allow([rule for rule in RULES if rule != left_out])
 
     with pytest.raises(RedisUnavailable, match=r"'streamy:\{room\}:log'") as refused:
-        command_everything(new_manager())
+        command_everything(new_manager(history_length=3))
 
     assert_names(left_out, str(refused.value), guarded)
 
