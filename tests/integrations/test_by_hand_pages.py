@@ -103,5 +103,6 @@ def test_a_loop_by_hand_loses_what_a_stream_delivers(
 
     picture(page, "by-hand", width=1040, height=310)
     assert page.evaluate("received.ours") == [*range(1, 5 * ROW + 1)]
-    rows = [range(ROW * row + 1, ROW * (row + 1) + 1) for row in (0, 2, 4)]
-    assert page.evaluate("received['by-hand']") == [number for row in rows for number in row]
+    by_hand = set(page.evaluate("received['by-hand']"))
+    for row in (1, 3):
+        assert not by_hand.issuperset(range(ROW * row + 1, ROW * (row + 1) + 1)), "no fault"
