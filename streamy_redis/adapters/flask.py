@@ -47,6 +47,7 @@ class OpenStream(Protocol):
     """What a response needs of a stream."""
 
     abort: Callable[[], bool] | None
+    swap_user_timeout: Callable[[int, int], None] | None
 
     def add(self, port: int | None) -> bool: ...
     def wait_open(self) -> None: ...
@@ -305,6 +306,7 @@ class _Body:
         stream = self.stream = self._new_stream(cursor, shows_end)
         if stream.add(wsgi.port(environ)):
             stream.abort = functools.partial(wsgi.abort, environ)
+            stream.swap_user_timeout = functools.partial(wsgi.swap_user_timeout, environ)
             stream.wait_open()
         else:
             self.close()

@@ -129,12 +129,15 @@ class Stream:
         with anyio.CancelScope() as scope:
             writer = ResponseWriter(self.subscriber, self._listener, send, connection, scope.cancel)
             self.subscriber.writer = writer
+            connection.set_user_timeout(self.subscriber.user_timeout)
             try:
                 self._listener.wake(self.subscriber)
                 while (await receive())["type"] != "http.disconnect":
                     pass
             finally:
                 writer.stop()
+                closed = self.subscriber.closed
+                connection.unset_user_timeout(is_kept=closed is not None and closed.is_complete)
                 self.close()
                 await writer.aclose()
         if writer.error is not None:

@@ -41,6 +41,8 @@ EXPIRY_SLACK = 1.0
 # Seconds that a write under way gets when the server stops. With two looks of the listener, 0.25 s
 # apart, and two of uvicorn's, 0.1 s apart, that server is gone within 1 s.
 _SHUTDOWN_GRACE = 0.2
+# Milliseconds in an int of C.
+_MOST_USER_TIMEOUT = 2**31 - 1
 
 
 class State(enum.IntEnum):
@@ -134,6 +136,16 @@ class Pacing:
             write_timeout=config.write_timeout,
             ends_at=ends_at,
         )
+
+    @property
+    def user_timeout(self) -> int:
+        """Milliseconds that a client may let TCP wait for it (RFC 5482).
+
+        What is written is mostly the kernel's at once, and it would go on trying for a quarter of
+        an hour: a client that vanished is written a keep-alive, and given up when a write may take
+        no longer. 0 would mean the kernel's own.
+        """
+        return min(max(1, round(self.write_timeout * 1000)), _MOST_USER_TIMEOUT)
 
 
 class Writer(Protocol):
@@ -280,6 +292,11 @@ class Subscriber:
     def is_response(self) -> bool:
         """Whether it is a client's response, as opposed to a reader inside the process."""
         return self._pacing is not None
+
+    @property
+    def user_timeout(self) -> int:
+        """Milliseconds that its client may let TCP wait for it; 0 for as long as that does."""
+        return self._pacing.user_timeout if self._pacing is not None else 0
 
     @property
     def is_idle(self) -> bool:

@@ -7,15 +7,23 @@ found is believed only if it is this request's: another client must never be cut
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import gunicorn, hypercorn, sockets, uvicorn
 from .reach import objects_behind
-from .shown import Shown
+from .shown import Shown, Transport
 
 __all__ = ["Connection"]
+
+# Seconds until one that isn't shown is looked for, so that one look is good enough for all that
+# came meanwhile; each costs as much as there are. And those that nobody looks at are older then
+# than what sockets.py remembers.
+_LOOK_INTERVAL = 1.0
+_LOOK_DELAY = 0.2
 
 
 class Connection:
@@ -25,7 +33,7 @@ class Connection:
         scope, receive, send: as the endpoint has them, whatever middlewares made of them.
     """
 
-    __slots__ = ("_made_at", "_receive", "_scope", "_send")
+    __slots__ = ("_look", "_made_at", "_receive", "_scope", "_send", "_user_timeout")
 
     def __init__(
         self, scope: Mapping[str, Any], receive: Callable[[], Any], send: Callable[..., Any]
@@ -34,6 +42,9 @@ class Connection:
         self._receive = receive
         self._send = send
         self._made_at = time.monotonic()
+        self._user_timeout = 0
+        # It isn't shown, and soon it is looked for.
+        self._look: asyncio.TimerHandle | None = None
 
     @property
     def port(self) -> int | None:
@@ -62,6 +73,52 @@ class Connection:
         """
         return self._cut(abruptly=False)
 
+    def set_user_timeout(self, milliseconds: int) -> None:
+        """Lets the kernel give the client up, once TCP has waited for it for so long.
+
+        Nothing happens where the connection can't be broken off either.
+        """
+        if self._is_shared:
+            return
+        self._user_timeout = milliseconds
+        shown = self.behind()
+        if shown is not None:
+            _swap_user_timeout(shown.transport, 0, milliseconds)
+            return
+        loop = asyncio.get_running_loop()
+        next_look = (loop.time() + _LOOK_DELAY) // _LOOK_INTERVAL + 1
+        self._look = loop.call_at(next_look * _LOOK_INTERVAL, self._set_user_timeout)
+
+    def _set_user_timeout(self) -> None:
+        self._look = None
+        self._swap_user_timeout(0, self._user_timeout)
+
+    def unset_user_timeout(self, *, is_kept: bool) -> None:
+        """The response is over.
+
+        Args:
+            is_kept: the connection may carry others, which may wait longer.
+        """
+        if self._look is not None:
+            self._look.cancel()
+        elif is_kept and self._user_timeout:
+            self._swap_user_timeout(self._user_timeout, 0)
+
+    def _swap_user_timeout(self, was: int, to: int) -> None:
+        shown = self.behind() or self._in_loop()
+        if shown is not None:
+            _swap_user_timeout(shown.transport, was, to)
+            return
+        with contextlib.suppress(OSError):
+            for each in sockets.between(self._scope.get("server"), self._scope.get("client")):
+                sockets.swap_user_timeout(each, was, to)
+
+    @property
+    def _is_shared(self) -> bool:
+        """Whether it carries other requests as well, as one of HTTP/2 does."""
+        # granian's name for HTTP/1.0 is 1.
+        return self._scope.get("http_version") not in ("1", "1.0", "1.1")
+
     def _cut(self, *, abruptly: bool) -> bool:
         shown = self.behind() or self._in_loop()
         if shown is None:
@@ -73,8 +130,7 @@ class Connection:
         return True
 
     def _cut_socket(self, *, abruptly: bool) -> bool:
-        # One of HTTP/2 carries others as well. (granian's name for HTTP/1.0 is 1.)
-        if self._scope.get("http_version") not in ("1", "1.0", "1.1"):
+        if self._is_shared:
             return False
         server, client = self._scope.get("server"), self._scope.get("client")
         return sockets.cut(server, client, abruptly=abruptly)
@@ -101,3 +157,14 @@ class Connection:
 
 def _shown_by(each: object) -> Shown | None:
     return uvicorn.shown_by(each) or gunicorn.shown_by(each) or hypercorn.shown_by(each)
+
+
+def _swap_user_timeout(transport: Transport, was: int, to: int) -> None:
+    # Closed, its descriptor may be another's.
+    if not transport.is_closing():
+        # uvloop shows none that can be set.
+        with (
+            contextlib.suppress(OSError),
+            sockets.duplicate(transport.get_extra_info("socket").fileno()) as connection,
+        ):
+            sockets.swap_user_timeout(connection, was, to)

@@ -18,6 +18,7 @@ class Transport(Protocol):
 
     def abort(self) -> None: ...
     def close(self) -> None: ...
+    def is_closing(self) -> bool: ...
     def get_extra_info(self, name: str) -> Any: ...
 
 
@@ -31,6 +32,10 @@ class StreamTransport:
 
     def __init__(self, reset: Callable[[bool], Coroutine[Any, Any, None]]) -> None:
         self._reset = reset
+        self._is_closing = False
+
+    def is_closing(self) -> bool:
+        return self._is_closing
 
     def abort(self) -> None:
         self._begin(abruptly=True)
@@ -39,6 +44,7 @@ class StreamTransport:
         self._begin(abruptly=False)
 
     def _begin(self, *, abruptly: bool) -> None:
+        self._is_closing = True
         task = asyncio.get_running_loop().create_task(self._reset(abruptly))
         _resetting.add(task)
         task.add_done_callback(_resetting.discard)

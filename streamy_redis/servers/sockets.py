@@ -18,7 +18,16 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-__all__ = ["ListeningPort", "cut", "duplicate", "port_of", "same_address", "shut_down"]
+__all__ = [
+    "ListeningPort",
+    "between",
+    "cut",
+    "duplicate",
+    "port_of",
+    "same_address",
+    "shut_down",
+    "swap_user_timeout",
+]
 
 _DESCRIPTORS = "/proc/self/fd"
 # What follows state (10 is LISTEN) up to the inode: proc_pid_net(5).
@@ -63,15 +72,31 @@ def cut(server: Address | None, client: Address | None, *, abruptly: bool) -> bo
         server, client: host and port of either end; the server's host doesn't matter.
         abruptly: what the kernel hasn't sent is dropped.
     """
-    port = port_of(server)
     is_found = False
-    for fd in _descriptors_between(port, client) if port and client and port_of(client) else ():
+    for connection in between(server, client):
+        is_found = True
+        with contextlib.suppress(OSError):
+            shut_down(connection, abruptly=abruptly)
+    return is_found
+
+
+def between(
+    server: Address | None, client: Address | None, *, came_just_now: bool = False
+) -> Iterator[socket.socket]:
+    """Duplicates of what this process has of its connection with a client, each for one turn.
+
+    Args:
+        server, client: host and port of either end; the server's host doesn't matter.
+        came_just_now: an earlier look is not good enough.
+    """
+    port = port_of(server)
+    if not (port and client and port_of(client)):
+        return
+    for fd in _descriptors_between(port, client, came_just_now=came_just_now):
         # A duplicate can't become another's meanwhile.
         with contextlib.suppress(OSError), duplicate(fd) as connection:
             if same_address(connection.getpeername(), client):
-                is_found = True
-                shut_down(connection, abruptly=abruptly)
-    return is_found
+                yield connection
 
 
 @contextlib.contextmanager
@@ -100,6 +125,25 @@ def shut_down(connection: socket.socket, *, abruptly: bool) -> None:
     if abruptly:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABRUPTLY)
     connection.shutdown(socket.SHUT_RDWR)
+
+
+def swap_user_timeout(connection: socket.socket, was: int, to: int) -> None:
+    """Says for how many milliseconds a client may let TCP wait for it: tcp(7), TCP_USER_TIMEOUT.
+
+    Args:
+        was: what was said before; whatever else a server may have said stays. 0 is the kernel's
+            own: a quarter of an hour.
+        to: what is said from now on.
+
+    Raises:
+        OSError: it is gone already.
+    """
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)
+    is_tcp = connection.family in (socket.AF_INET, socket.AF_INET6)
+    if option is None or not is_tcp:
+        return
+    if connection.getsockopt(socket.IPPROTO_TCP, option) == was:
+        connection.setsockopt(socket.IPPROTO_TCP, option, to)
 
 
 def port_of(address: Address | None) -> int | None:
@@ -134,7 +178,7 @@ def _listening(port: int) -> dict[int, str]:
     return _descriptors_of(links)
 
 
-def _descriptors_between(port: int, client: Address) -> list[int]:
+def _descriptors_between(port: int, client: Address, *, came_just_now: bool) -> list[int]:
     try:
         host = ipaddress.ip_address(str(client[0]).removeprefix("::ffff:"))
     except ValueError:
@@ -142,12 +186,13 @@ def _descriptors_between(port: int, client: Address) -> list[int]:
     names = [host.packed]
     if host.version == 4:
         names.append(ipaddress.ip_address(f"::ffff:{host}").packed)
-    found = _connections_to(port, int(time.monotonic() / _GLANCE))
+    now = time.monotonic()
+    found = _connections_to(port, now if came_just_now else now // _GLANCE)
     return [fd for name in names for fd in found.get((_in_hexadecimal(name), int(client[1])), ())]
 
 
 @functools.lru_cache(maxsize=1)
-def _connections_to(port: int, _glance: int) -> dict[tuple[bytes, int], list[int]]:
+def _connections_to(port: int, _glance: float) -> dict[tuple[bytes, int], list[int]]:
     """The descriptors of connections to a port of ours, by their clients, as of one glance.
 
     Who comes later is not in it; who has gone meanwhile has another peer by then.

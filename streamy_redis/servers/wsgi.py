@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections.abc import Mapping
 from typing import Any
 
 from . import sockets
 
-__all__ = ["abort", "connection_fields", "port"]
+__all__ = ["abort", "connection_fields", "port", "swap_user_timeout"]
 
 # What Werkzeug's ProxyFix puts another value in the place of.
 _BEFORE_PROXY_FIX = "werkzeug.proxy_fix.orig"
@@ -28,12 +29,11 @@ def abort(environ: Mapping[str, Any]) -> bool:
     the client's port is known, where the connection carries other requests as well (HTTP/2), and
     where the process has no descriptor left.
     """
-    if environ.get("SERVER_PROTOCOL") not in ("HTTP/1.0", "HTTP/1.1"):
+    if _is_shared(environ):
         return False
-    connection = environ.get("gunicorn.socket", environ.get("werkzeug.socket"))
+    connection = _shown(environ)
     if connection is None:
-        client = _served(environ, "REMOTE_ADDR"), _served(environ, "REMOTE_PORT")
-        return sockets.cut(("", port(environ)), client, abruptly=False)
+        return sockets.cut(*_ends(environ), abruptly=False)
     # A duplicate: gevent raises an error of its own where another greenlet waits for the socket.
     try:
         with sockets.duplicate(connection.fileno()) as duplicate:
@@ -41,6 +41,42 @@ def abort(environ: Mapping[str, Any]) -> bool:
     except OSError as exc:
         return exc.errno in _GONE
     return True
+
+
+def swap_user_timeout(environ: Mapping[str, Any], was: int, to: int) -> None:
+    """Says how long a client may let TCP wait for it, if that is what was said before.
+
+    Nothing happens where the request's connection can't be broken off either.
+
+    Args:
+        was, to: milliseconds; 0 is the kernel's own.
+    """
+    if _is_shared(environ):
+        return
+    shown = _shown(environ)
+    with contextlib.suppress(OSError):
+        if shown is not None:
+            with sockets.duplicate(shown.fileno()) as connection:
+                sockets.swap_user_timeout(connection, was, to)
+            return
+        for connection in sockets.between(*_ends(environ), came_just_now=True):
+            sockets.swap_user_timeout(connection, was, to)
+
+
+def _is_shared(environ: Mapping[str, Any]) -> bool:
+    """Whether its connection carries other requests as well."""
+    return environ.get("SERVER_PROTOCOL") not in ("HTTP/1.0", "HTTP/1.1")
+
+
+def _shown(environ: Mapping[str, Any]) -> Any:
+    """The socket, as far as the server shows it."""
+    return environ.get("gunicorn.socket", environ.get("werkzeug.socket"))
+
+
+def _ends(environ: Mapping[str, Any]) -> tuple[sockets.Address, sockets.Address]:
+    """The server's address and the client's, of which the first has no host."""
+    client = _served(environ, "REMOTE_ADDR"), _served(environ, "REMOTE_PORT")
+    return ("", port(environ)), client
 
 
 def _served(environ: Mapping[str, Any], name: str) -> Any:

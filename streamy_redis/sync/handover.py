@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..core.chunks import LAST_CHUNK, chunk
 from ..core.headers import sent_headers
 from ..core.subscriber import CloseReason, Subscriber
+from ..servers.sockets import swap_user_timeout
 
 if TYPE_CHECKING:
     from .listener import Listener
@@ -110,8 +111,13 @@ class TakenSocket:
             self.close()
             raise
 
-    def take(self) -> None:
-        """From now on the worker has the other end of a pair."""
+    def take(self, user_timeout: int) -> None:
+        """From now on the worker has the other end of a pair.
+
+        Args:
+            user_timeout: milliseconds that the client may let TCP wait for it.
+        """
+        swap_user_timeout(self._connection, 0, user_timeout)
         os.dup2(self._in_its_place.fileno(), self._connection.fileno(), inheritable=False)
         self.is_taken = True
         self._in_its_place.close()

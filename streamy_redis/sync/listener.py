@@ -168,7 +168,7 @@ class Listener:
                 try:
                     with self._lock:
                         # From here on nothing waits that could be interrupted.
-                        taken.take()
+                        taken.take(subscriber.user_timeout)
                         subscriber.writer = writer
                         self._hub.wake(subscriber)
                 except BaseException:

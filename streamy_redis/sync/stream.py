@@ -41,6 +41,8 @@ class Stream:
         # Breaks the connection off, with a write under way, and says whether it could: the server
         # has to show it.
         self.abort: Callable[[], bool] | None = None
+        # Says how long its client may let TCP wait, in milliseconds, in the place of what was said.
+        self.swap_user_timeout: Callable[[int, int], None] | None = None
         # Why it was not handed over.
         self._obstacle = "something stands around the body of its response"
         self.subscriber = Subscriber(
@@ -157,6 +159,8 @@ class Stream:
     def chunks(self) -> Iterator[bytes]:
         """What the response writes, as it comes, until it ends; it takes its reader's thread."""
         self._listener.take_thread(self._obstacle)
+        user_timeout = self.subscriber.user_timeout
+        self._swap_user_timeout(0, user_timeout)
         while True:
             frames, closed = self.take()
             if frames:
@@ -164,7 +168,13 @@ class Stream:
             if closed is not None:
                 if closed.is_cut:
                     self._break_off()
+                # What else the connection carries may wait longer.
+                self._swap_user_timeout(user_timeout, 0)
                 return
+
+    def _swap_user_timeout(self, was: int, to: int) -> None:
+        if self.swap_user_timeout is not None:
+            self.swap_user_timeout(was, to)
 
     def _break_off(self) -> None:
         """Keeps the server from ending the response as one that is complete.

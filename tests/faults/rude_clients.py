@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import selectors
 import socket
 import struct
@@ -14,22 +15,12 @@ from pathlib import Path
 
 from tests.deadline import Deadline
 
-__all__ = ["BlackHole", "RudeClient", "TricklingClient", "may_vanish"]
+__all__ = ["BlackHole", "RudeClient", "TricklingClient"]
 
-_TCP_REPAIR = 19
-
-
-# Sockets that must not be closed.
-_kept: list[socket.socket] = []
-
-
-def may_vanish(its: socket.socket) -> bool:
-    """Whether a socket of this process's can be switched to repair mode; then it is."""
-    try:
-        its.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, 1)
-    except OSError:
-        return False
-    return True
+# socket(7); Python has no name for it.
+_SO_ATTACH_FILTER = 26
+# A program of one instruction: keep 0 bytes of each packet that comes (BPF_RET | BPF_K).
+_KEEP_NOTHING = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
 
 
 class BlackHole:
@@ -156,17 +147,14 @@ class RudeClient:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
-    def vanish(self) -> None:
-        """Be gone without FIN or RST, as a machine that lost its power.
+    def vanish(self) -> RudeClient:
+        """Be gone without FIN or RST, as a machine that lost its power; until it is closed.
 
-        Where it is allowed (CAP_NET_ADMIN), the socket is closed in repair mode (tcp(7)), which
-        says nothing; what the server writes later is answered with RST. Elsewhere nobody ever
-        reads from it again: the kernel takes what has room, and then nothing.
+        The kernel drops whatever comes to its socket, and acknowledges nothing.
         """
-        if may_vanish(self.socket):
-            self.socket.close()
-        else:
-            _kept.append(self.socket)
+        program = struct.pack("HP", 1, ctypes.addressof(_KEEP_NOTHING))
+        self.socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+        return self
 
     def close(self) -> None:
         with contextlib.suppress(OSError):

@@ -373,8 +373,8 @@ def rude_clients(scene: SoakScene, rng: random.Random) -> None:
         for _ in range(3):
             stack.enter_context(contextlib.closing(RudeClient(url, receive_buffer=4096)))
         stack.enter_context(contextlib.closing(TricklingClient(url)))
-        gone = RudeClient(url).read_until(b"stream-open")
-        gone.vanish()
+        gone = stack.enter_context(contextlib.closing(RudeClient(url)))
+        gone.read_until(b"stream-open").vanish()
         for n in range(200):
             client = RudeClient(site.server.stream_url("events", f"{scene.room} left {n}"))
             pause(rng.choice([0, 0, 0.002]))

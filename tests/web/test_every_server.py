@@ -71,15 +71,24 @@ def _subscribers(site: Site) -> int:
 
 @pytest.mark.parametrize("row", ROWS)
 def test_a_page_that_has_left_is_noticed_as_the_table_says(redis_url: str, row: str):
-    _, _, noticed, _ = ROWS[row]
+    noticed, vanished = ROWS[row][2:4]
     silence = 30.0 if noticed == "at once" else 0.2
-    with _site(TABLE[NAMES[row]], redis_url, keep_alive_interval=silence) as site:
+    times = {"keep_alive_interval": silence, "write_timeout": 0.3}
+    with _site(TABLE[NAMES[row]], redis_url, **times) as site:
         _reader(site).close()
 
         if noticed == "never":
             Deadline(2).stays(lambda: _subscribers(site) == 1)
-        else:
-            Deadline(5).until(lambda: _subscribers(site) == 0, every=0.1)
+            return
+        Deadline(5).until(lambda: _subscribers(site) == 0, every=0.1)
+
+        with contextlib.closing(_reader(site).vanish()):
+            site.streams.send_event("room", "which nobody acknowledges")
+
+            if vanished == "in time":
+                Deadline(5).until(lambda: _subscribers(site) == 0, "it is given up", every=0.1)
+            else:
+                Deadline(2).stays(lambda: _subscribers(site) == 1)
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -102,7 +111,7 @@ def test_a_stream_takes_what_the_table_says(redis_url: str, row: str):
 @pytest.mark.alone
 @pytest.mark.parametrize("kind", OTHERS, ids=str)
 def test_a_stopped_server_is_gone_when_the_table_says(redis_url: str, kind: ServerKind):
-    (within,) = (float(row[3].split()[0]) for row in ROWS.values() if NAMES[row[0]] == kind.name)
+    (within,) = (float(row[4].split()[0]) for row in ROWS.values() if NAMES[row[0]] == kind.name)
     with _site(kind, redis_url) as site:
         for _ in range(2):
             site.browser("room").wait_open()
