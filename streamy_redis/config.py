@@ -16,6 +16,8 @@ from .jsonable import to_json
 __all__ = [
     "BATCH_BYTES",
     "BATCH_COMMANDS",
+    "BATCH_PAGES_BYTES",
+    "BATCH_READS",
     "CHECK_JITTER",
     "CLOSE_HOOK_EXIT_TIMEOUT",
     "CLOSE_HOOK_THREADS",
@@ -37,6 +39,7 @@ __all__ = [
     "RETRY_READ_INTERVAL",
     "SEND_CONNECTIONS",
     "SLOW_PART",
+    "SLOW_READ",
     "STEADY_INTERVAL",
     "TICK_INTERVAL",
     "TROUBLE_INTERVAL",
@@ -79,8 +82,9 @@ RECONNECT_INTERVAL = (0.05, 0.5)
 # Seconds after which a connection is no longer one of those that are lost as soon as made: then
 # the log says that it is back, and the next attempt after it will be an immediate one.
 STEADY_INTERVAL = 1.0
-# Seconds until a read of the log that failed is tried again.
-RETRY_READ_INTERVAL = 0.5
+# Seconds until a read of the log that failed is tried again, first and longest; jittered. A Redis
+# that comes back is noticed within 2 s.
+RETRY_READ_INTERVAL = (0.5, 1.5)
 # Seconds before the first and at most before any retry of a send; doubled each time, jittered.
 RETRY_BACKOFF = (0.05, 0.4)
 # Seconds for which a writer gathers texts: two frames of a screen, which nobody sees, and at most
@@ -109,6 +113,12 @@ LOOK_INTERVAL = 0.25
 # A page of the log: events and bytes, whichever comes first (one event always fits).
 PAGE_EVENTS = 1000
 PAGE_BYTES = 1024 * 1024
+# What is read of logs in one round trip. A read that brings no page costs Redis 0.05 ms, a page of
+# 1 MiB 1 ms and more: that much a worker may keep it busy while others wait. Full pages begin with
+# one, and go back to it while a round trip takes longer than SLOW_READ seconds.
+BATCH_READS = 64
+BATCH_PAGES_BYTES = 8 * 1024 * 1024
+SLOW_READ = 0.1
 # Events from which on a page is kept for those who come back to the same place right after: below
 # it a page costs Redis as little as the summary that would be read instead.
 KEPT_PAGE_EVENTS = 30

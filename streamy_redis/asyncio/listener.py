@@ -42,8 +42,6 @@ __all__ = ["Listener"]
 
 _log = logging.getLogger("streamy_redis.listener")
 
-# Pages read before others get their turn.
-_REQUESTS = 32
 # Streams of which is kept that they can't be read; those beyond wait as if Redis were away.
 _MOST_HOPELESS = 1000
 
@@ -138,6 +136,7 @@ class Listener:
         if task is not None and task is not asyncio.current_task():
             task.cancel()
             await asyncio.wait([task])
+        await self._history.close()
         self.settle()
 
     def settle(self) -> None:
@@ -242,19 +241,25 @@ class Listener:
         while True:
             await self._has_requests.wait()
             self._has_requests = anyio.Event()
-            requests = self._hub.requests_to_send()
-            for i in range(0, len(requests), _REQUESTS):
-                await self._read_batch(requests[i : i + _REQUESTS])
+            while self._hub.has_requests:
+                requests = self._hub.requests_to_send()
+                if requests:
+                    await self._read_batch(requests)
 
     async def _read_batch(self, requests: list[HistoryRequest]) -> None:
         pages: list[HistoryPage | Exception]
         asked_at = time.monotonic()
+        lost: Exception | None = None
         try:
             pages = await self._history.read(requests)
         except Exception as exc:
             # Whatever it was: a request without an answer would keep its stream waiting for ever.
-            pages = [exc] * len(requests)
+            pages, lost = [], exc
+        if len(pages) < len(requests):
+            lost = lost or redis.TimeoutError("Redis did not answer in time")
+            pages += [lost] * (len(requests) - len(pages))
         now = time.monotonic()
+        self._hub.batch_done(now - asked_at, is_whole=lost is None)
         for request, page in zip(requests, pages, strict=True):
             try:
                 self._receive_page(request, page, now, asked_at)

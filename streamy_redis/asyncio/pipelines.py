@@ -240,7 +240,7 @@ class _Line:
         self._is_clean = False
         with self._limit(deadline):
             await self._connection.connect()
-            if await _is_stale(self._connection):
+            if await is_stale(self._connection):
                 await self._connection.disconnect(nowait=True)
                 await self._connection.connect()
 
@@ -277,7 +277,7 @@ async def _ask(connection: Any, batch: list[_Question]) -> bool:
     return is_writable
 
 
-async def _is_stale(connection: Any) -> bool:
+async def is_stale(connection: Any) -> bool:
     """Whether the server has closed it, or said something that nobody asked."""
     # The older name is deprecated since 8.0.
     look = getattr(connection, "can_read", None) or connection.can_read_destructive

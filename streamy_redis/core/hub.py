@@ -19,18 +19,13 @@ from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from ..config import (
-    CHECK_JITTER,
-    KEPT_PAGE_EVENTS,
-    LINGER_INTERVAL,
-    RETRY_READ_INTERVAL,
-    StreamConfig,
-)
+from ..config import CHECK_JITTER, LINGER_INTERVAL, StreamConfig
 from .chunks import chunk
 from .clock import ServerClock
 from .gap import cursor_ttl_of
-from .history import HistoryKey, HistoryPage, HistoryRequest
+from .history import HistoryPage, HistoryRequest
 from .outbox import Delivery, Failure, Outbox
+from .pages import PageLimits, Pages
 from .publication import NO_TAG, Position, Publication
 from .stats import StreamStats
 from .subscriber import EXPIRY_SLACK, CloseReason, Outgoing, State, Subscriber
@@ -44,9 +39,6 @@ _SUBSCRIBE_TIMEOUT = 1.5
 _JOIN_TIMEOUT = 0.5
 # Seconds for which a feed's position is good enough for a newcomer, without a look at the log.
 _FRESH = 1.0
-# Seconds for which a page is kept for others who come back to the same place, and how many are.
-_KEPT = 1.0
-_MOST_KEPT = 4
 
 
 class Commands(NamedTuple):
@@ -80,6 +72,7 @@ class _Feed:
         "heard",
         "idle_since",
         "is_checking",
+        "is_gone",
         "is_subscribed",
         "live",
         "position",
@@ -130,6 +123,8 @@ class _Feed:
         self.expires_at: float | None = None
         self.is_checking = False
         self.idle_since = now
+        # The hub has forgotten it.
+        self.is_gone = False
 
     def know(self, position: Position) -> None:
         """The log held this: nobody may take its place."""
@@ -206,17 +201,14 @@ class Hub:
 
     Args:
         witnesses: what this process remembers of streams, of those without readers too.
+        pages: its reads of logs.
         max_subscribers: open responses; None for no limit.
         history_ttl: seconds after which a log without new events expires.
         cursor_ttl: seconds within which no life of a stream can come and go unseen.
         check_interval: seconds of silence after which a stream's log is compared.
         check_jitter: the part of that interval over which checks are spread.
         linger: seconds that a channel stays subscribed after its last subscriber left.
-        retry_read: seconds until a read that failed is tried again.
         max_recent, max_recent_bytes: what a feed remembers while somebody replays.
-        keep_from: events from which on a page is kept for a moment. Whoever asks for the same one
-            then reads a summary, which says whether it still holds: when a worker is gone, all its
-            clients come back to one place.
         max_batch, max_batch_bytes: what a feed holds for those that rest, until the next flush;
             at these bounds each has a backlog of its own again.
     """
@@ -225,16 +217,15 @@ class Hub:
         self,
         *,
         witnesses: Witnesses,
+        pages: Pages,
         max_subscribers: int | None,
         history_ttl: float,
         cursor_ttl: float,
         check_interval: float,
         check_jitter: float,
         linger: float,
-        retry_read: float,
         max_recent: int,
         max_recent_bytes: int,
-        keep_from: int,
         max_batch: int,
         max_batch_bytes: int,
     ) -> None:
@@ -246,10 +237,8 @@ class Hub:
         self._check_interval = check_interval
         self._check_jitter = check_jitter
         self._linger = linger
-        self._retry_read = retry_read
         self._max_recent = max_recent
         self._max_recent_bytes = max_recent_bytes
-        self._keep_from = keep_from
         self._max_batch = max_batch
         self._max_batch_bytes = max_batch_bytes
         self._feeds: dict[str, _Feed] = {}
@@ -261,10 +250,7 @@ class Hub:
         self._ends_to_tell: list[tuple[str, CloseReason]] = []
         self._subscribe: dict[str, None] = {}
         self._unsubscribe: dict[str, None] = {}
-        self._requests: dict[tuple[object, ...], HistoryRequest] = {}
-        self._retries: list[tuple[float, int, HistoryRequest]] = []
-        # Pages that were read lately, and when; the oldest first.
-        self._kept: dict[HistoryKey, tuple[HistoryPage, float]] = {}
+        self._pages = pages
         self._dirty: dict[Subscriber, None] = {}
         self._deliveries: dict[_Feed, None] = {}
         # What an interrupted drain has left; used by whoever writes, without the lock.
@@ -289,16 +275,15 @@ class Hub:
         """An empty one with a configuration's bounds."""
         return cls(
             witnesses=witnesses,
+            pages=Pages(PageLimits()),
             max_subscribers=config.max_subscribers,
             history_ttl=config.history_ttl,
             cursor_ttl=cursor_ttl_of(config),
             check_interval=config.position_check_interval,
             check_jitter=CHECK_JITTER,
             linger=LINGER_INTERVAL,
-            retry_read=RETRY_READ_INTERVAL,
             max_recent=config.max_backlog,
             max_recent_bytes=config.max_backlog_bytes,
-            keep_from=KEPT_PAGE_EVENTS,
             max_batch=config.max_backlog,
             max_batch_bytes=config.max_backlog_bytes,
         )
@@ -633,41 +618,19 @@ class Hub:
             asked_at: when it was sent to Redis: the page is no older, and may be no younger.
         """
         self._clock.read(page.clock, asked_at=asked_at, now=now)
-        if not request.is_for_summary:
-            self._keep(request.key, page, now)
-        for recipient in request.recipients:
+        for recipient, shown in self._pages.answered(request, page, now):
             if isinstance(recipient, _Feed):
-                self._receive_check(recipient, page, now, asked_at)
-            elif isinstance(recipient, Subscriber) and recipient.state is not State.CLOSED:
-                if request.is_for_summary:
-                    self._receive_summary(recipient, page, now, asked_at)
-                else:
-                    self._receive_page(recipient, page, now, asked_at)
+                self._receive_check(recipient, shown, now, asked_at)
+            elif isinstance(recipient, Subscriber) and not recipient.is_gone:
+                self._receive_page(recipient, shown, now, asked_at)
 
     def history_failed(self, request: HistoryRequest, now: float) -> None:
         """Redis didn't answer a request: it is asked again a little later."""
-        retry_at = now + self._retry_read
-        heapq.heappush(self._retries, (retry_at, next(self._order), request))
+        self._pages.failed(request, now)
 
-    def _keep(self, key: HistoryKey, page: HistoryPage, now: float) -> None:
-        self._kept.pop(key, None)
-        if sum(len(run.frames) for run in page.runs) >= self._keep_from:
-            self._kept[key] = page, now
-            if len(self._kept) > _MOST_KEPT:
-                del self._kept[next(iter(self._kept))]
-
-    def _receive_summary(
-        self, subscriber: Subscriber, summary: HistoryPage, now: float, asked_at: float
-    ) -> None:
-        """A page that was kept is the answer, if it is what the log holds now."""
-        key = subscriber.request().key
-        kept = self._kept.get(key)
-        page = kept[0].as_of(summary) if kept is not None else None
-        if page is not None:
-            self._receive_page(subscriber, page, now, asked_at)
-        else:
-            self._kept.pop(key, None)
-            self._read_anew(subscriber)
+    def batch_done(self, seconds: float, *, is_whole: bool) -> None:
+        """What requests_to_send gave is done: how long that took, and whether all was answered."""
+        self._pages.batch_done(seconds, is_whole=is_whole)
 
     def _receive_page(
         self, subscriber: Subscriber, page: HistoryPage, now: float, asked_at: float
@@ -844,23 +807,12 @@ class Hub:
         if not subscriber.is_reading:
             subscriber.is_reading = True
             subscriber.known = feed.position
-            request = subscriber.request()
-            self._ask(request.summary() if request.key in self._kept else request, subscriber)
+            self._pages.ask(subscriber.request(), subscriber)
 
     def _read_on(self, feed: _Feed, subscriber: Subscriber) -> None:
         """The next page, once all before it is written."""
         if feed.is_subscribed and not subscriber.is_caught_up and subscriber.is_idle:
             self._read(feed, subscriber)
-
-    def _read_anew(self, subscriber: Subscriber) -> None:
-        """Asks once more: the answer was none."""
-        subscriber.is_reading = subscriber.is_stale = False
-        feed = self._feeds[subscriber.stream_id]
-        if feed.is_subscribed:
-            self._read(feed, subscriber)
-
-    def _ask(self, request: HistoryRequest, recipient: object) -> None:
-        self._requests.setdefault(request.key, request).recipients.append(recipient)
 
     # Time
 
@@ -871,10 +823,7 @@ class Hub:
             if due == subscriber.look_at:
                 subscriber.look_at = float("inf")
                 self._look_at(subscriber, now)
-        for key in [key for key, (_, at) in self._kept.items() if now - at >= _KEPT]:
-            del self._kept[key]
-        while self._retries and self._retries[0][0] <= now:
-            self._retry(heapq.heappop(self._retries)[2])
+        self._pages.tick(now)
         for feed in list(self._feeds.values()):
             if feed.is_empty:
                 self._forget_idle(feed, now)
@@ -913,19 +862,12 @@ class Hub:
             subscriber.look_at = due
             heapq.heappush(self._deadlines, (due, next(self._order), subscriber))
 
-    def _retry(self, request: HistoryRequest) -> None:
-        for recipient in request.recipients:
-            # Asked anew, since its position or its feed's may have moved on.
-            if isinstance(recipient, Subscriber) and recipient.state is not State.CLOSED:
-                self._read_anew(recipient)
-            elif isinstance(recipient, _Feed):
-                recipient.is_checking = False
-
     def _forget_idle(self, feed: _Feed, now: float) -> None:
         if now - feed.idle_since < self._linger:
             return
         self._note_heard(feed)
         del self._feeds[feed.stream_id]
+        feed.is_gone = True
         if feed.stream_id in self._subscribe:
             del self._subscribe[feed.stream_id]
         elif self._is_connected:
@@ -935,7 +877,7 @@ class Hub:
         if (feed.live or feed.resting) and not feed.is_checking:
             assert feed.position is not None
             feed.is_checking = True
-            self._ask(HistoryRequest.after(feed.stream_id, feed.position, limit=0), feed)
+            self._pages.ask(HistoryRequest.after(feed.stream_id, feed.position, limit=0), feed)
 
     def _hurry_those_that_wait(self, feed: _Feed, now: float) -> None:
         for subscriber in list(feed.replaying):
@@ -956,7 +898,7 @@ class Hub:
 
     @property
     def has_requests(self) -> bool:
-        return bool(self._requests)
+        return self._pages.has_requests
 
     def commands_to_send(self) -> Commands:
         """What has to be subscribed and unsubscribed since the last call."""
@@ -965,9 +907,8 @@ class Hub:
         return commands
 
     def requests_to_send(self) -> list[HistoryRequest]:
-        """The pages to be read, each once for all that need it."""
-        requests = list(self._requests.values())
-        self._requests = {}
+        """What is to be read of logs in the next round trip; see Pages."""
+        requests = self._pages.requests_to_send()
         for request in requests:
             request.witness = self._witnesses.of(request.key.stream_id)
         return requests

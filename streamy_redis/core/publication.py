@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from .event import END
 
-__all__ = ["LEAST_EPOCH", "NO_TAG", "Position", "Publication", "named_frame"]
+__all__ = ["LEAST_EPOCH", "NO_TAG", "Position", "Publication", "named_frame", "tag_of_frame"]
 
 # The least microsecond clock of 16 digits. A smaller epoch is none of ours: XADD * makes those.
 LEAST_EPOCH = 10**15
@@ -135,3 +135,8 @@ def named_frame(frame: bytes, name: bytes) -> bytes:
     if frame.startswith(_EVENT_LINE):
         return frame
     return b"%b%b\n%b" % (_EVENT_LINE, name, frame)
+
+
+def tag_of_frame(frame: bytes) -> str:
+    """The tag at the end of a frame's id line."""
+    return frame[-10:-2].decode()

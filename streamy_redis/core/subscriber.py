@@ -299,6 +299,11 @@ class Subscriber:
         return self._pacing.user_timeout if self._pacing is not None else 0
 
     @property
+    def is_gone(self) -> bool:
+        """Whether it needs nothing of the log any more."""
+        return self.state is State.CLOSED
+
+    @property
     def is_idle(self) -> bool:
         """Everything queued is written, the first block aside."""
         return self.start is None or (not self._backlog and self.writing_since is None)

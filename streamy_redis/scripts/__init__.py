@@ -117,13 +117,12 @@ def read_page(reply: Sequence[Any]) -> HistoryPage:
     """The reply of read.lua as the core takes it."""
     clock, ttl, _, generated, newest, _, oldest, at_cursor, is_complete, page = reply
     runs = [_run(item) for item in page]
-    oldest_position = _position(oldest)
     return HistoryPage(
         clock=int(clock),
         ttl=ttl / 1000 if ttl >= 0 else None,
         generated=_numbers(generated) if generated else None,
         newest=_position(newest),
-        oldest_is_first=bool(runs and oldest_position and runs[0].first[:2] == oldest_position[:2]),
+        oldest=_position(oldest),
         at_cursor=at_cursor[0].decode() if at_cursor else None,
         at_cursor_is_end=bool(at_cursor) and at_cursor[1] == b"end",
         runs=runs,

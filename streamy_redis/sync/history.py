@@ -3,52 +3,99 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import redis
 
 from ..config import PAGE_BYTES, StreamConfig
+from ..connections import sender_connection
 from ..core.history import HistoryPage, HistoryRequest
 from ..keys import Keys
 from ..scripts import READ, Command, read_arguments, read_page
+from .pipelines import is_stale
 
 __all__ = ["HistoryReader"]
 
 
 class HistoryReader:
-    """Reads through a pool. One thread uses it."""
+    """Reads through a connection of its own, made when it is needed. One thread uses it.
+
+    Args:
+        pool: of whose kind that connection is.
+    """
 
     def __init__(self, pool: redis.ConnectionPool, config: StreamConfig) -> None:
-        self._redis = redis.Redis(connection_pool=pool)
+        self._pool = pool
         self._keys = Keys(config.prefix)
+        self._connection: Any = None
+        # Whether every reply on it has been read: what is left would answer the next request.
+        self._is_clean = False
 
     def read(self, requests: Sequence[HistoryRequest]) -> list[HistoryPage | Exception]:
-        """A page, or why there is none, for each request.
+        """A page, or why Redis gives none, for each request that was answered, in their order.
+
+        These are fewer than the requests if the answers to others came too late, or if the
+        connection was lost meanwhile.
 
         Raises:
-            redis.RedisError, OSError: Redis could not be asked at all.
+            redis.RedisError, OSError: nothing was answered.
         """
-        pipeline = self._redis.pipeline(transaction=False)
-        for request in requests:
-            pipeline.execute_command(*READ.by_sha(*self._call(request)))
-        replies = pipeline.execute(raise_on_error=False)
-        return [
-            self._page(request, reply) for request, reply in zip(requests, replies, strict=True)
-        ]
+        pages = self._exchange(requests, [self._command(request) for request in requests])
+        unknown = [i for i, page in enumerate(pages) if _is_unknown(page)]
+        if unknown:
+            # The server was restarted: the first of them brings the script along.
+            again = [requests[i] for i in unknown]
+            commands = [self._command(request, by_sha=i > 0) for i, request in enumerate(again)]
+            answers = self._exchange(again, commands)
+            for i, page in zip(unknown, answers, strict=False):
+                pages[i] = page
+        return pages
 
-    def _page(self, request: HistoryRequest, reply: object) -> HistoryPage | Exception:
-        if isinstance(reply, redis.exceptions.NoScriptError):
-            try:
-                reply = self._redis.execute_command(*READ.by_source(*self._call(request)))
-            except redis.ResponseError as exc:
-                return exc
-        if isinstance(reply, Exception):
-            return reply
-        assert isinstance(reply, list)
+    def close(self) -> None:
+        """Closes the connection; the next use makes another one."""
+        self._is_clean = False
+        if self._connection is not None:
+            self._connection.disconnect()
+
+    def _exchange(
+        self, requests: Sequence[HistoryRequest], commands: list[Command]
+    ) -> list[HistoryPage | Exception]:
+        pages: list[HistoryPage | Exception] = []
         try:
-            return read_page(reply)
-        except ValueError as exc:
+            self._connect()
+            packed = self._connection.pack_commands(commands)
+            self._connection.send_packed_command([b"".join(packed)])
+            for _ in requests:
+                pages.append(self._page())
+            self._is_clean = True
+        except (redis.RedisError, OSError):
+            if not pages:
+                raise
+        finally:
+            if not self._is_clean:
+                self.close()
+        return pages
+
+    def _connect(self) -> None:
+        if not self._is_clean:
+            self._connection = sender_connection(self._pool)
+        self._is_clean = False
+        self._connection.connect()
+        if is_stale(self._connection):
+            self._connection.disconnect()
+            self._connection.connect()
+
+    def _page(self) -> HistoryPage | Exception:
+        try:
+            return read_page(self._connection.read_response())
+        except (redis.ResponseError, ValueError) as exc:
             return exc
 
-    def _call(self, request: HistoryRequest) -> tuple[list[str], Command]:
+    def _command(self, request: HistoryRequest, *, by_sha: bool = True) -> Command:
         keys = [self._keys.log(request.key.stream_id)]
-        return keys, read_arguments(request, most_bytes=PAGE_BYTES)
+        arguments = read_arguments(request, most_bytes=PAGE_BYTES)
+        return READ.by_sha(keys, arguments) if by_sha else READ.by_source(keys, arguments)
+
+
+def _is_unknown(page: HistoryPage | Exception) -> bool:
+    return isinstance(page, redis.exceptions.NoScriptError)

@@ -47,8 +47,6 @@ __all__ = ["Listener"]
 
 _log = logging.getLogger("streamy_redis.listener")
 
-# Pages read before others get their turn.
-_REQUESTS = 32
 # Streams of which is kept that they can't be read; those beyond wait as if Redis were away.
 _MOST_HOPELESS = 1000
 
@@ -240,6 +238,7 @@ class Listener:
         for thread in threads:
             if thread is not threading.current_thread():
                 thread.join(timeout=READ_TIMEOUT)
+        self._history.close()
         self.settle()
 
     def settle(self) -> None:
@@ -255,6 +254,7 @@ class Listener:
         # Another one, since whoever held the lock of the old one may not be here.
         self._closing = threading.Event()
         self._closing.set()
+        self._history.close()
         if self._channels is not None:
             self._channels.close()
         if self._sockets is not None:
@@ -410,24 +410,30 @@ class Listener:
             self._has_requests.clear()
             if self._closing.is_set():
                 return
-            with self._lock:
-                requests = self._hub.requests_to_send()
-            for i in range(0, len(requests), _REQUESTS):
-                self._read_batch(requests[i : i + _REQUESTS])
+            while self._hub.has_requests and not self._closing.is_set():
+                with self._lock:
+                    requests = self._hub.requests_to_send()
+                if requests:
+                    self._read_batch(requests)
 
     def _read_batch(self, requests: list[HistoryRequest]) -> None:
         pages: list[HistoryPage | Exception]
         asked_at = time.monotonic()
+        lost: Exception | None = None
         try:
             pages = self._history.read(requests)
         except Exception as exc:
             # Whatever it was: a request without an answer would keep its stream waiting for ever.
-            pages = [exc] * len(requests)
+            pages, lost = [], exc
         if self._closing.is_set():
             # In a fork the page is the parent's.
             return
+        if len(pages) < len(requests):
+            lost = lost or redis.TimeoutError("Redis did not answer in time")
+            pages += [lost] * (len(requests) - len(pages))
         with self._lock:
             now = time.monotonic()
+            self._hub.batch_done(now - asked_at, is_whole=lost is None)
             for request, page in zip(requests, pages, strict=True):
                 try:
                     self._receive_page(request, page, now, asked_at)

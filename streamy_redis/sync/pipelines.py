@@ -241,7 +241,7 @@ class _Line:
         self._is_clean = False
         self._limit(deadline)
         self._connection.connect()
-        if _is_stale(self._connection):
+        if is_stale(self._connection):
             self._connection.disconnect()
             self._connection.connect()
 
@@ -273,7 +273,7 @@ def _ask(connection: Any, batch: list[_Question]) -> bool:
     return is_writable
 
 
-def _is_stale(connection: Any) -> bool:
+def is_stale(connection: Any) -> bool:
     """Whether the server has closed it, or said something that nobody asked."""
     try:
         return bool(connection.can_read(0))

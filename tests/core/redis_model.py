@@ -226,7 +226,7 @@ class RedisModel:
             ttl=(self.expires_at - self.clock) / 1e6 if self.expires_at is not None else None,
             generated=self.generated,
             newest=self.log[-1].position if holds_ours else None,
-            oldest_is_first=bool(page) and holds_ours and page[0] == self.log[0],
+            oldest=self.log[0].position if holds_ours else None,
             at_cursor=at_cursor,
             at_cursor_is_end=at_cursor_is_end,
             runs=_runs(page),

@@ -10,6 +10,7 @@ import pytest
 from streamy_redis.core.event import KEEP_ALIVE, OPEN, RESET
 from streamy_redis.core.history import HistoryPage, HistoryRequest
 from streamy_redis.core.hub import Hub
+from streamy_redis.core.pages import PageLimits, Pages
 from streamy_redis.core.publication import Position, Publication
 from streamy_redis.core.stats import StreamStats
 from streamy_redis.core.subscriber import CloseReason, Limits, Pacing, State, Subscriber
@@ -17,6 +18,14 @@ from streamy_redis.core.witness import Witnesses
 from tests.core.redis_model import RedisModel
 
 STREAM = "s"
+PAGE_LIMITS = PageLimits(
+    page_bytes=10_000,
+    keep_from=3,
+    batch_requests=10,
+    batch_bytes=100_000,
+    slow_batch=0.1,
+    retry_interval=(0.5, 1.5),
+)
 LIMITS = Limits(max_backlog=4, max_backlog_bytes=1000, page_events=10, cursor_ttl=600.0)
 PACING = Pacing(retry=1500, keep_alive_interval=15.0, write_timeout=30.0, ends_at=1e9)
 
@@ -46,16 +55,15 @@ class Process:
         self.now = 0.0
         self.hub = Hub(
             witnesses=Witnesses(100),
+            pages=Pages(PAGE_LIMITS),
             max_subscribers=max_subscribers,
             history_ttl=3600.0,
             cursor_ttl=600.0,
             check_interval=10.0,
             check_jitter=0.3,
             linger=2.0,
-            retry_read=0.5,
             max_recent=4,
             max_recent_bytes=1000,
-            keep_from=3,
             max_batch=4,
             max_batch_bytes=1000,
         )
@@ -430,13 +438,24 @@ def test_a_page_is_kept_for_a_second(process: Process):
     assert come_back(process, cursor)[0] == 1
 
 
-def test_few_pages_are_kept(process: Process):
+def test_a_page_that_is_kept_shows_the_end_of_it_to_those_who_missed_less(process: Process):
     missed(process, 7)
     cursors = [entry.position for entry in process.redis.log[:5]]
-    for cursor in cursors:
-        assert come_back(process, cursor)[0] == 1
 
-    assert [come_back(process, cursor)[0] for cursor in reversed(cursors)] == [0, 0, 0, 0, 1]
+    came = [come_back(process, cursor) for cursor in cursors]
+
+    assert [pages for pages, _ in came] == [1, 0, 0, 0, 0]
+    assert [written.count(b"\ndata: 0") for _, written in came] == [7, 6, 5, 4, 3]
+
+
+def test_those_who_missed_more_read_a_page_of_their_own(process: Process):
+    missed(process, 7)
+    cursors = [entry.position for entry in process.redis.log[:5]]
+    assert come_back(process, cursors[4])[0] == 1
+
+    pages, written = come_back(process, cursors[0])
+
+    assert (pages, written.count(b"\ndata: 0")) == (1, 7)
 
 
 # -- expiry ---------------------------------------------------------------------------------------

@@ -12,12 +12,21 @@ from hypothesis import strategies as st
 from streamy_redis.core.event import END, OPEN, RESET, read_frame
 from streamy_redis.core.history import HistoryPage, HistoryRequest
 from streamy_redis.core.hub import Hub
+from streamy_redis.core.pages import PageLimits, Pages
 from streamy_redis.core.publication import Position, Publication
 from streamy_redis.core.subscriber import CloseReason, Limits, Pacing, State, Subscriber
 from streamy_redis.core.witness import Witnesses
 from tests.core.redis_model import UNKNOWN, RedisModel
 
 STREAM = "s"
+PAGE_LIMITS = PageLimits(
+    page_bytes=10_000,
+    keep_from=1,
+    batch_requests=10,
+    batch_bytes=100_000,
+    slow_batch=0.1,
+    retry_interval=(0.5, 1.5),
+)
 # What takes history away, or rewrites it: only then may a reset be shown.
 HISTORY_FAULTS = {
     "trim",
@@ -196,16 +205,15 @@ class World:
         self.now = 1000.0
         self.hub = Hub(
             witnesses=Witnesses(100),
+            pages=Pages(PAGE_LIMITS),
             max_subscribers=None,
             history_ttl=3600.0,
             cursor_ttl=600.0,
             check_interval=10.0,
             check_jitter=0.3,
             linger=2.0,
-            retry_read=0.5,
             max_recent=2,
             max_recent_bytes=10_000,
-            keep_from=1,
             max_batch=3,
             max_batch_bytes=10_000,
         )
