@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any
 
 from . import gunicorn, hypercorn, sockets, uvicorn
@@ -47,13 +48,21 @@ class Connection:
         self._look: asyncio.TimerHandle | None = None
 
     @property
+    def _version(self) -> str:
+        """Of HTTP. granian's name for HTTP/1.0 is 1."""
+        version = str(self._scope.get("http_version"))
+        return "1.0" if version == "1" else version
+
+    @property
     def port(self) -> int | None:
         """Where the request came to; None for a unix socket."""
         return sockets.port_of(self._scope.get("server"))
 
     def behind(self) -> Shown | None:
         """What uvicorn, gunicorn or hypercorn shows; None where neither callable leads there."""
-        reached = (_shown_by(each) for each in objects_behind(self._receive, self._send))
+        # One behind the other: what a server's send() leads to may be more than is looked at.
+        objects = chain(objects_behind(self._receive), objects_behind(self._send))
+        reached = (_shown_by(each) for each in objects)
         return next(filter(self._is_mine, reached), None)
 
     def abort(self) -> None:
@@ -66,12 +75,13 @@ class Connection:
     def close(self) -> bool:
         """Breaks it off, and says whether it could. receive() says so then.
 
-        What is unsent is written before, as far as asyncio or the kernel holds it.
+        What is unsent is written before, as far as asyncio or the kernel holds it. Not so by
+        HTTP/1.0: a body ends with its connection there, and only a reset doesn't look like an end.
 
         For an endpoint to return, or to raise, is not enough: middlewares such as Starlette's
         BaseHTTPMiddleware send the last chunk then, and other servers log an error.
         """
-        return self._cut(abruptly=False)
+        return self._cut(abruptly=self._version == "1.0")
 
     def set_user_timeout(self, milliseconds: int) -> None:
         """Lets the kernel give the client up, once TCP has waited for it for so long.
@@ -116,14 +126,14 @@ class Connection:
     @property
     def _is_shared(self) -> bool:
         """Whether it carries other requests as well, as one of HTTP/2 does."""
-        # granian's name for HTTP/1.0 is 1.
-        return self._scope.get("http_version") not in ("1", "1.0", "1.1")
+        return self._version not in ("1.0", "1.1")
 
     def _cut(self, *, abruptly: bool) -> bool:
         shown = self.behind() or self._in_loop()
         if shown is None:
             return self._cut_socket(abruptly=abruptly)
         if abruptly:
+            _reset(shown.transport)
             shown.transport.abort()
         else:
             shown.transport.close()
@@ -153,6 +163,14 @@ class Connection:
             return any(id(field) in mine for field in shown.headers)
         peer = shown.transport.get_extra_info("peername")
         return sockets.same_address(peer, self._scope.get("client"))
+
+
+def _reset(transport: Transport) -> None:
+    connection = transport.get_extra_info("socket")
+    # Closed, its descriptor may be another's.
+    if connection is not None and not transport.is_closing():
+        with contextlib.suppress(OSError), sockets.duplicate(connection.fileno()) as duplicate:
+            sockets.shut_down(duplicate, abruptly=True)
 
 
 def _shown_by(each: object) -> Shown | None:

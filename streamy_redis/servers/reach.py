@@ -32,11 +32,11 @@ def is_made_by(package: str, each: object) -> bool:
     return any(kind.__module__.partition(".")[0] == package for kind in type(each).__mro__)
 
 
-def objects_behind(*called: object) -> Iterator[object]:
-    """What can be reached from callables without calling anything, themselves first."""
+def objects_behind(called: object) -> Iterator[object]:
+    """What can be reached from a callable without calling anything, itself first."""
     # Kept, so that no other object gets an id meanwhile.
-    found = {id(each): each for each in called}
-    waiting = deque(called)
+    found = {id(called): called}
+    waiting = deque([called])
     while waiting:
         each = waiting.popleft()
         yield each

@@ -15,7 +15,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 __all__ = [
@@ -37,6 +37,8 @@ _REST = rb" \S+ \S+ \S+ +\d+ +\d+ (\d+) "
 _GLANCE = 0.1
 # Off with what is unsent.
 _ABRUPTLY = struct.pack("ii", 1, 0)
+# An address of no family (AF_UNSPEC), as large as one of IPv4.
+_NOBODY = bytes(16)
 
 Address = Sequence[Any]
 
@@ -70,7 +72,7 @@ def cut(server: Address | None, client: Address | None, *, abruptly: bool) -> bo
 
     Args:
         server, client: host and port of either end; the server's host doesn't matter.
-        abruptly: what the kernel hasn't sent is dropped.
+        abruptly: it is reset, and what the kernel hasn't sent is dropped.
     """
     is_found = False
     for connection in between(server, client):
@@ -119,11 +121,17 @@ def duplicate(fd: int) -> Iterator[socket.socket]:
 def shut_down(connection: socket.socket, *, abruptly: bool) -> None:
     """Ends a connection, whoever waits for it; its owner closes it.
 
+    Args:
+        abruptly: it is reset, and what the kernel hasn't sent is dropped.
+
     Raises:
         OSError: it is gone already.
     """
     if abruptly:
+        # For when the last that holds it closes it.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABRUPTLY)
+        if _reset(connection):
+            return
     connection.shutdown(socket.SHUT_RDWR)
 
 
@@ -144,6 +152,27 @@ def swap_user_timeout(connection: socket.socket, was: int, to: int) -> None:
         return
     if connection.getsockopt(socket.IPPROTO_TCP, option) == was:
         connection.setsockopt(socket.IPPROTO_TCP, option, to)
+
+
+def _reset(connection: socket.socket) -> bool:
+    """Tells a client at once that it is lost, whoever else holds it; shutdown() says that it ended.
+
+    connect(2): "TCP sockets … may dissolve the association by connecting to … AF_UNSPEC". Python
+    has no name for such an address. False where the system doesn't, or for a unix socket.
+    """
+    connect = _connect()
+    return connect is not None and connect(connection.fileno(), _NOBODY, len(_NOBODY)) == 0
+
+
+@functools.cache
+def _connect() -> Callable[[int, bytes, int], int] | None:
+    """connect(2) itself; None on Windows, and for a Python that was built without libffi."""
+    try:
+        import ctypes
+
+        return ctypes.CDLL(None).connect
+    except (ImportError, TypeError):
+        return None
 
 
 def port_of(address: Address | None) -> int | None:

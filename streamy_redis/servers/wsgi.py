@@ -25,19 +25,22 @@ def port(environ: Mapping[str, Any]) -> int | None:
 def abort(environ: Mapping[str, Any]) -> bool:
     """Breaks the request's connection off, also while it is written to.
 
-    What was written before still goes to a client that reads. False where neither the socket nor
-    the client's port is known, where the connection carries other requests as well (HTTP/2), and
-    where the process has no descriptor left.
+    What was written before still goes to a client that reads. Not so by HTTP/1.0: a body ends with
+    its connection there, and only a reset doesn't look like an end.
+
+    False where neither the socket nor the client's port is known, where the connection carries
+    other requests as well (HTTP/2), and where the process has no descriptor left.
     """
     if _is_shared(environ):
         return False
+    abruptly = environ["SERVER_PROTOCOL"] == "HTTP/1.0"
     connection = _shown(environ)
     if connection is None:
-        return sockets.cut(*_ends(environ), abruptly=False)
+        return sockets.cut(*_ends(environ), abruptly=abruptly)
     # A duplicate: gevent raises an error of its own where another greenlet waits for the socket.
     try:
         with sockets.duplicate(connection.fileno()) as duplicate:
-            sockets.shut_down(duplicate, abruptly=False)
+            sockets.shut_down(duplicate, abruptly=abruptly)
     except OSError as exc:
         return exc.errno in _GONE
     return True

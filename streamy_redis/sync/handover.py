@@ -15,7 +15,6 @@ import os
 import selectors
 import socket
 import ssl
-import struct
 import time
 from collections.abc import Callable, Iterable, Mapping
 from email.utils import formatdate
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..core.chunks import LAST_CHUNK, chunk
 from ..core.headers import sent_headers
 from ..core.subscriber import CloseReason, Subscriber
-from ..servers.sockets import swap_user_timeout
+from ..servers.sockets import shut_down, swap_user_timeout
 
 if TYPE_CHECKING:
     from .listener import Listener
@@ -203,7 +202,9 @@ class SocketWriter:
             if data and not self.write(data):
                 return
             if closed is not None:
-                self.close(abruptly=closed.is_abrupt)
+                # A body that isn't chunked ends with its connection: only a reset isn't an end.
+                looks_complete = closed.is_cut and not self.is_chunked
+                self.close(abruptly=closed.is_abrupt or looks_complete)
                 return
             if not data:
                 return
@@ -266,12 +267,8 @@ class SocketWriter:
         # First of all: who comes once more may find another's descriptor.
         fd, self.fd = self.fd, -1
         with contextlib.suppress(OSError), socket.socket(fileno=fd) as connection:
-            if abruptly:
-                # What the client doesn't read is not worth keeping.
-                linger = struct.pack("ii", 1, 0)
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             # A process forked meanwhile may hold a copy.
-            connection.shutdown(socket.SHUT_RDWR)
+            shut_down(connection, abruptly=abruptly)
         try:
             self._on_end()
         except Exception:
