@@ -16,7 +16,7 @@ from streamy_redis import AsyncStreamManager, StreamConfig
 
 URL = os.environ["TEST_REDIS_URL"]
 # Browsers come back equally soon to both.
-RETRY = 0.5
+RETRY = 1.0
 
 streams = AsyncStreamManager(URL, config=StreamConfig(retry_interval=(RETRY, RETRY)))
 
