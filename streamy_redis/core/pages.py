@@ -7,8 +7,10 @@ HELD        the last read failed; nothing is asked until a pause is over
 IDLE        nobody waits; what is known of the stream is kept for a moment
 
 A stream is read like a shelf from one end: a page begins at the lowest cursor of all who wait, and
-answers each whose cursor lies in it, with what is behind that cursor. Those beyond it wait for the
-next page. So a thousand readers with a thousand cursors cost what is on the shelf, once.
+answers each whose cursor lies in it, with what is behind that cursor. The next page begins at the
+lowest of those beyond it, and only when nobody is there at the beginning again: so whoever comes
+meanwhile keeps nobody waiting for more than what is on the shelf, once, and a thousand readers with
+a thousand cursors cost no more than that.
 
 A batch is what goes to Redis in one round trip: first what is small (position checks, newcomers,
 and looks whether a page that was kept still holds), then full pages, as many bytes as the window
@@ -69,7 +71,15 @@ class PageLimits:
 class _Shelf:
     """What is known of one stream that is read."""
 
-    __slots__ = ("failures", "idle_since", "is_held", "is_reading", "page_bytes", "waiting")
+    __slots__ = (
+        "failures",
+        "idle_since",
+        "is_held",
+        "is_reading",
+        "page_bytes",
+        "read_up_to",
+        "waiting",
+    )
 
     def __init__(self) -> None:
         # Those that no page was asked for yet, and what each wants.
@@ -81,6 +91,14 @@ class _Shelf:
         # What a page of it is taken to hold; None until one was seen.
         self.page_bytes: int | None = None
         self.idle_since = 0.0
+        # Where the last page ended, if something is behind it.
+        self.read_up_to = (0, 0)
+
+    @property
+    def next(self) -> HistoryRequest:
+        """What the next page begins at. Somebody waits."""
+        beyond = [each for each in self.waiting.values() if _place(each) >= self.read_up_to]
+        return min(beyond or self.waiting.values(), key=_place)
 
 
 class Pages:
@@ -129,10 +147,11 @@ class Pages:
     def requests_to_send(self) -> list[HistoryRequest]:
         """The next batch. Each of it is to be answered or to fail, before the next is asked for."""
         most = self._limits.batch_requests
-        batch = self._small_ones(most)
-        for stream_id in list(itertools.islice(self._looks, most)):
-            if len(batch) < most:
-                batch += self._begin_to_look(stream_id)
+        # However much is small, a page goes with it.
+        most_small = most - bool(self._fulls)
+        batch = self._small_ones(most_small)
+        for stream_id in list(itertools.islice(self._looks, most_small - len(batch))):
+            batch += self._begin_to_look(stream_id)
         budget = self._window
         while self._fulls and len(batch) < most:
             stream_id = next(iter(self._fulls))
@@ -181,7 +200,7 @@ class Pages:
         if not shelf.waiting:
             self._idle[stream_id] = None
             return []
-        return [self._begin(shelf, min(shelf.waiting.values(), key=_place).anew())]
+        return [self._begin(shelf, shelf.next.anew())]
 
     def _begin(self, shelf: _Shelf, request: HistoryRequest) -> HistoryRequest:
         shelf.is_reading = True
@@ -282,6 +301,7 @@ class Pages:
     def _note(self, shelf: _Shelf, request: HistoryRequest, page: HistoryPage, now: float) -> None:
         """Learns how large a page of the stream is, and keeps it."""
         stream_id = request.key.stream_id
+        shelf.read_up_to = (0, 0) if page.is_complete else page.runs[-1].last[:2]
         shelf.page_bytes = max(page.size, self._size_of(shelf) // 2)
         self._typical = max(page.size, self._typical // 2)
         self._kept.pop(stream_id, None)

@@ -131,6 +131,20 @@ def test_a_page_that_was_asked_for_before_somebody_came_is_none_for_them():
     assert late.page is not None
 
 
+def test_those_who_are_far_get_their_page_however_many_come_to_the_beginning():
+    asking = Asking(keep_from=NOTHING_KEPT, page_events=3)
+    positions = asking.send(12)
+    far = asking.after(positions[9])
+    pages = 0
+
+    while far.page is None:
+        asking.after(positions[0])
+        asking.answer(asking.batch())
+        pages += 1
+
+    assert pages <= 4
+
+
 def test_what_those_who_left_were_waiting_for_is_not_read():
     asking = Asking()
     first, *_ = asking.send(3)
@@ -202,6 +216,17 @@ def test_position_checks_go_before_full_pages():
     batch = asking.batch()
 
     assert [request.is_for_summary for request in batch] == [True, False]
+
+
+def test_a_page_goes_with_them_however_many_there_are():
+    asking = Asking()
+    ask_for(asking, 5)
+    for n in range(100):
+        asking.check(f"checked {n}")
+
+    batch = asking.batch()
+
+    assert [request.is_for_summary for request in batch] == [True] * 9 + [False]
 
 
 # -- failures -------------------------------------------------------------------------------------
