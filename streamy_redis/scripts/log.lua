@@ -7,6 +7,11 @@
 local PAGE = 100
 -- The least microsecond clock of 16 digits. A smaller epoch is none of ours: XADD * makes those.
 local LEAST_EPOCH = 1000000000000000
+-- The largest number that Lua counts on from exactly. What is behind it is none of ours either.
+local LARGEST = 9007199254740991
+-- Microseconds that a life of ours can be ahead of the server's clock: servers that take over from
+-- one another differ by less. Only XADD by somebody else makes an id that is further ahead.
+local FURTHEST_AHEAD = 24 * 3600 * 1000000
 -- Bytes of the longest id line, the line end before it and the blank line behind it.
 local LONGEST_TAIL = 49
 -- The seq that stays empty in a life that begins because a failover lost something, so that there is
@@ -28,15 +33,15 @@ local function publication(entry)
     string.sub(frame, -LONGEST_TAIL),
     '\nid: (([1-9]%d*)%-([1-9]%d*))%-(%x%x%x%x%x%x%x%x)\n\n$'
   )
-  if id ~= entry[1] or #epoch > 16 or #seq > 16 or string.find(tag, '%u')
-      or not FIRST_LINES[string.sub(frame, 1, 6)]
+  if id ~= entry[1] or tonumber(epoch) > LARGEST or tonumber(seq) > LARGEST
+      or string.find(tag, '%u') or not FIRST_LINES[string.sub(frame, 1, 6)]
       or string.find(frame, '\n\n', 1, true) ~= #frame - 1 or string.find(frame, '\r', 1, true)
       or not (previous == '0' or string.match(previous, '^%x%x%x%x%x%x%x%x$')) then
     return nil
   end
   return {
     id = id, epoch = epoch, seq = tonumber(seq), tag = tag, frame = frame, nonce = fields[4],
-    kind = fields[6], previous = previous,
+    kind = fields[6], previous = previous, entry = entry,
   }
 end
 
@@ -109,6 +114,26 @@ end
 local function numbers(id)
   local epoch, seq = string.match(id, '^(%d+)%-(%d+)$')
   return tonumber(epoch), tonumber(seq)
+end
+
+-- Takes for the end of the log its newest publication, where a foreign entry stands behind it, or
+-- stood, at a place that no clock can have come to: nobody's cursor goes there, and no life begins
+-- there. Says whether it is so: then XADD can't go on in this log.
+local function leave_out_what_is_ahead(state, newest)
+  if not state.generated or (newest and newest.id == state.generated) then
+    return false
+  end
+  local epoch, seq = numbers(state.generated)
+  local furthest = math.max(clock() + FURTHEST_AHEAD, newest and tonumber(newest.epoch) or 0)
+  if epoch <= furthest and seq < LARGEST then
+    return false
+  end
+  if newest then
+    state.generated, state.newest = newest.id, newest.entry
+  else
+    state.generated, state.newest, state.oldest, state.length, state.groups = nil, nil, nil, 0, 0
+  end
+  return true
 end
 
 -- Whether a reader has given the log up for another life: no publication ever had the seq 0.

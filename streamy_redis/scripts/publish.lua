@@ -38,6 +38,8 @@ local witness = ARGV[5]
 local last_nonce = ARGV[#ARGV - 1]
 local FIRST = 6
 local INDEX = 'idempotency keys'
+-- Bytes of frames that are written anew at the most, where the log has to be.
+local MOST_ANEW = 64 * 1024 * 1024
 
 local function message(frame, tag)
   if string.sub(tag, -1) == '0' then
@@ -48,6 +50,7 @@ end
 
 local state = describe(log)
 local newest = newest_publication(log, state)
+local is_ahead = leave_out_what_is_ahead(state, newest)
 
 -- The id of the same publication, if it is found where it may stand.
 local function repeated()
@@ -84,6 +87,34 @@ local function repeated()
   return found
 end
 
+-- Makes the log anew of the publications in it, where somebody's entry stands, or stood, so far ahead
+-- that nothing of ours can be behind it: Redis takes no id back that it has generated.
+local function write_anew()
+  local kept, bytes = {}, 0
+  walk_back(log, state.length, function(entry)
+    local found = publication(entry)
+    if found then
+      kept[#kept + 1] = found
+      bytes = bytes + #found.frame
+    end
+    return bytes > MOST_ANEW or nil
+  end)
+  -- A script that has written once may go on, also where there is no memory left.
+  redis.call('UNLINK', log)
+  if #kept == 0 then
+    return
+  end
+  for i = #kept, 1, -1 do
+    redis.call('XADD', log, kept[i].id, unpack(kept[i].entry[2]))
+  end
+  if state.groups > 0 then
+    redis.call('XGROUP', 'CREATE', log, INDEX, '0')
+    for _, found in ipairs(kept) do
+      redis.call('XCLAIM', log, INDEX, found.nonce, 0, found.id, 'FORCE', 'JUSTID')
+    end
+  end
+end
+
 local found = search ~= '' and repeated()
 if found then
   return {'repeated', found}
@@ -98,6 +129,10 @@ if kind == 'event' and history_length == 0 then
     redis.call('PUBLISH', channel, message(ARGV[i] .. ':\n\n', ARGV[i + 2]))
   end
   return {'published', ''}
+end
+
+if is_ahead then
+  write_anew()
 end
 
 -- The next position. A new life begins where XADD can't go on from the newest entry, and where what

@@ -12,7 +12,8 @@
 --   1  the server's clock in microseconds
 --   2  milliseconds until the log expires; -1 if it doesn't, -2 if there is none
 --   3  length of the log
---   4  the last id ever generated, or ''; with the seq 0 a reader has given up what was before
+--   4  the last id ever generated that can be ours, or ''; with the seq 0 a reader has given up what
+--      was before
 --   5  the newest entry: {id, tag}, tag 0 if it is foreign; {} if the log holds nothing of ours
 --   6  1 if the newest publication is the end, else 0
 --   7  the oldest entry: {id, tag}, or {}
@@ -26,9 +27,11 @@ local start, limit, most_bytes = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4])
 
 local state = describe(log)
 local newest = newest_publication(log, state)
+local is_ahead = leave_out_what_is_ahead(state, newest)
 local ended = newest ~= nil and newest.kind == 'end'
 
-if not ended and has_lost(log, state, newest, ARGV[5]) then
+-- Not where XADD can't go on: who sends next makes a log of it that it can.
+if not ended and not is_ahead and has_lost(log, state, newest, ARGV[5]) then
   -- Given up: what comes next belongs to the life that begins here, as XINFO STREAM says from now on.
   local given_up = string.format('%.0f-0', next_epoch(state, ARGV[5]))
   local added = redis.pcall('XADD', log, given_up, 'given', 'up')
@@ -75,11 +78,12 @@ end
 
 local at_cursor, page, length, bytes, complete = {}, {}, 0, 0, 1
 local run, last
+local up_to = is_ahead and newest and newest.id or '+'
 local from = first
 while from and state.newest do
   -- One more than fits, for the cursor's own entry.
   local count = math.min(PAGE, limit - length + 1)
-  local entries = redis.call('XRANGE', log, from, '+', 'COUNT', count)
+  local entries = redis.call('XRANGE', log, from, up_to, 'COUNT', count)
   for _, entry in ipairs(entries) do
     local found = publication(entry)
     if start == 'after' and entry[1] == first then

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -157,6 +158,44 @@ def test_foreign_entries_between_events_are_skipped_without_a_reset(
     ]
     assert [e.id for e in resumed.wait_for(2)] == [second, third]
     assert [e.id for e in replayed.wait_for(3)] == [first, second, third]
+
+
+@pytest.mark.parametrize("place", ["99999999999999999-1", "9000000000000000-5"])
+def test_a_foreign_entry_where_no_clock_has_come_to_moves_nobody(
+    shell: Shell, streams: Any, store: Any, place: str
+):
+    reader = shell.reader(streams, "room")
+    ids = streams.send_events("room", ["a", "b"])
+    store.xadd(shell.log("room"), {"foreign": "entry"}, id=place)
+
+    assert streams.info("room").last_event_id == ids[1]
+    readers = [
+        shell.reader(streams, "room", last_event_id=ids[1]),
+        shell.reader(streams, "room", last_event_id=ids[0]),
+        shell.reader(streams, "room", replay="all"),
+    ]
+    ids.append(streams.send_event("room", "c"))
+    # As if it had stood there from the beginning.
+    expected = {readers[0]: ids[2:], readers[1]: ids[1:], readers[2]: ids, reader: ids}
+
+    for each, wanted in expected.items():
+        each.wait_for(len(wanted))
+        assert (each.ids, set(each.kinds)) == (wanted, {"event"})
+    assert ids[2].split("-")[:2] == [ids[1].split("-")[0], "3"]
+
+
+@pytest.mark.parametrize("place", ["99999999999999999-1", "9000000000000000-5"])
+def test_a_foreign_entry_where_no_clock_has_come_to_begins_no_life(
+    shell: Shell, streams: Any, store: Any, place: str
+):
+    store.xadd(shell.log("room"), {"foreign": "entry"}, id=place)
+    reader = shell.reader(streams, "room")
+    assert not streams.info("room").exists
+
+    sent = streams.send_event("room", "a")
+
+    assert [(e.kind, e.id) for e in reader.wait_for(1)] == [("event", sent)]
+    assert abs(int(sent.split("-")[0]) / 1e6 - time.time()) < 60
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,12 @@ from tests.stamps import keys
 from .conftest import Log, epoch_of, seq_of
 
 FAR_FUTURE = 9_000_000_000_000_000  # year 2255
+HOUR = 3_600_000_000
+# What a key that a caller chose is looked up in, and what the first try of another one asks for.
+INDEX = "index"
+NOWHERE = ""
+# Behind that a sender who knows nothing of the log looks.
+START = "0-0"
 
 
 def data_of(frame: bytes) -> bytes:
@@ -132,14 +138,15 @@ def test_a_clock_stepped_back_continues_the_life(log: Log):
 
 
 def test_a_clock_stepped_back_after_a_trim_begins_just_after_the_last_life(log: Log):
-    log.add_ours(f"{FAR_FUTURE}-7")
+    ahead = log.clock() + HOUR
+    log.add_ours(f"{ahead}-7")
     log.store.xtrim(log.key, maxlen=0, approximate=False)
 
     status, position = log.publish("b")
 
     # XADD refuses anything that isn't newer than the last id it generated.
-    assert (status, position) == ("published", f"{FAR_FUTURE + 1}-1")
-    assert log.publish("c") == ("published", f"{FAR_FUTURE + 1}-2")
+    assert (status, position) == ("published", f"{ahead + 1}-1")
+    assert log.publish("c") == ("published", f"{ahead + 1}-2")
 
 
 def test_a_deleted_key_is_a_new_life_and_16_digits_are_not_rounded(log: Log):
@@ -178,22 +185,74 @@ def test_a_log_that_begins_with_a_foreign_entry_gets_a_life_of_ours(log: Log):
     assert seq_of(position) == 1
 
 
-def test_a_foreign_entry_far_ahead_is_continued(log: Log):
+def test_a_foreign_entry_not_far_ahead_is_continued(log: Log):
     log.publish("a")
-    log.add_foreign(f"{FAR_FUTURE}-5")
+    ahead = log.clock() + HOUR
+    log.add_foreign(f"{ahead}-5")
 
     status, position = log.publish("b")
 
-    assert (status, position) == ("published", f"{FAR_FUTURE}-6")
+    assert (status, position) == ("published", f"{ahead}-6")
+
+
+# -- places that no clock can have come to --------------------------------------------------------
+
+FAR_AHEAD = [f"{FAR_FUTURE}-1", "99999999999999999-1", f"{2**64 - 1}-{2**64 - 1}", "9" * 16 + "-0"]
+
+
+@pytest.mark.parametrize("place", FAR_AHEAD)
+def test_a_foreign_entry_far_ahead_is_taken_away_and_the_life_goes_on(log: Log, place: str):
+    _, first = log.publish("a", nonce="one", search=INDEX, ttl_ms=50_000)
+    _, second = log.publish("b", nonce="two")
+    before = log.raw
+    log.add_foreign(place)
+
+    status, third = log.publish("c")
+
+    assert (status, third) == ("published", f"{epoch_of(first)}-3")
+    assert log.ids == [first, second, third]
+    assert log.raw[:2] == before
+    assert log.entries[-1].previous == tag_of("two")
+    assert log.published(3)[-1] == log.entries[-1].frame
+    assert log.publish("a", nonce="one", search=INDEX) == ("repeated", first)
+
+
+@pytest.mark.parametrize("place", ["{epoch}-18446744073709551615", "{epoch}-10000000000000000"])
+def test_a_foreign_seq_that_cannot_be_counted_on_from_is_taken_away(log: Log, place: str):
+    _, first = log.publish("a")
+    log.add_foreign(place.format(epoch=epoch_of(first)))
+
+    assert log.publish("b") == ("published", f"{epoch_of(first)}-2")
+
+
+@pytest.mark.parametrize("place", FAR_AHEAD)
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_where_there_is_nothing_else_a_life_begins_at_the_clock(
+    log: Log, place: str, is_deleted: bool
+):
+    before = log.clock()
+    log.add_foreign(place)
+    if is_deleted:
+        log.store.xdel(log.key, place)
+
+    status, position = log.publish("a")
+
+    assert status == "published"
+    assert before <= epoch_of(position) <= log.clock()
+    assert log.ids == [position]
+    assert log.store.pttl(log.key) > 0
+
+
+def test_a_stream_has_ended_and_a_repeat_is_one_whatever_stands_behind_it(log: Log):
+    _, first = log.publish("a", nonce="mine", search=INDEX)
+    _, end = log.end()
+    log.add_foreign(FAR_AHEAD[1])
+
+    assert log.publish("b") == ("ended", end)
+    assert log.publish("a", nonce="mine", search=INDEX) == ("repeated", first)
 
 
 # -- repeats --------------------------------------------------------------------------------------
-
-# What a key that a caller chose is looked up in, and what the first try of another one asks for.
-INDEX = "index"
-NOWHERE = ""
-# Behind that a sender who knows nothing of the log looks.
-START = "0-0"
 
 each_search = pytest.mark.parametrize("search", [INDEX, START])
 

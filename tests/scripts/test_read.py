@@ -265,7 +265,50 @@ def test_an_entry_of_our_fields_at_an_id_that_is_no_position_is_foreign(log: Log
     log.add_ours(entry_id)
 
     assert Publication.parse(dict(log.raw)[entry_id][b"frame"]) is None
-    assert (log.read("all").runs, log.read("after", "0-0").shape) == ([], [[entry_id]])
+    assert log.read("all").runs == []
+    assert log.read("after", "0-0").frames == []
+
+
+FAR_AHEAD = ["9000000000000000-1", "99999999999999999-1", f"{2**64 - 1}-{2**64 - 1}"]
+
+
+@pytest.mark.parametrize("place", FAR_AHEAD)
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_what_is_further_ahead_than_any_clock_is_left_out(log: Log, place: str, is_deleted: bool):
+    ids = positions(log, 3)
+    asked = [("after", ids[0]), ("after", ids[2]), ("newest", 2), ("all", "")]
+    before = [log.read(*each) for each in asked]
+    log.add_foreign(place)
+    if is_deleted:
+        log.store.xdel(log.key, place)
+
+    for each, expected in zip(asked, before, strict=True):
+        page = log.read(*each)
+        assert (page.generated, page.newest) == (expected.generated, expected.newest)
+        assert (page.at_cursor, page.runs) == (expected.at_cursor, expected.runs)
+        assert (page.oldest, page.complete) == (expected.oldest, expected.complete)
+
+
+@pytest.mark.parametrize("place", FAR_AHEAD)
+def test_a_log_of_nothing_else_is_none(log: Log, place: str):
+    log.add_foreign(place)
+
+    for start, argument in (("after", place), ("newest", 5), ("all", "")):
+        page = log.read(start, argument)
+        assert (page.length, page.generated, page.newest, page.oldest) == (0, b"", [], [])
+        assert (page.at_cursor, page.complete, page.runs) == ([], 1, [])
+
+
+def test_what_only_looks_given_up_far_ahead_begins_no_life(log: Log):
+    ids = positions(log, 2)
+    log.add_foreign("99999999999999999-0")
+    log.store.xdel(log.key, "99999999999999999-0")
+
+    # Nor is anything written while it stands there.
+    witness = f"{epoch_of(ids[0])}-9-0123abcd"
+    assert log.read("all", witness=witness).generated.decode() == ids[-1]
+    log.publish("c")
+    assert log.read("all").generated.decode() == f"{epoch_of(ids[0])}-3"
 
 
 def test_a_trimmed_log_remembers_the_last_id(log: Log):
