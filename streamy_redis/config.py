@@ -18,6 +18,7 @@ __all__ = [
     "BATCH_COMMANDS",
     "BATCH_PAGES_BYTES",
     "BATCH_READS",
+    "CHATTER_BYTES",
     "CHECK_JITTER",
     "CLOSE_HOOK_EXIT_TIMEOUT",
     "CLOSE_HOOK_THREADS",
@@ -61,6 +62,9 @@ OPEN_TIMEOUT = 0.3
 TROUBLE_INTERVAL = 0.05
 # Seconds that a process which exits waits for whoever is writing to its clients.
 EXIT_TIMEOUT = 0.3
+# Bytes that a client may say on a connection that its stream has taken, behind its request and the
+# body of that: browsers say nothing. Each read holds up the thread that attends to all clients.
+CHATTER_BYTES = 64 * 1024
 # Threads of a process that run what handed over responses do at their end (call_on_close), when
 # there is something to run. Hooks mostly wait for a database, whose connections are few; a server
 # that is told to stop may end thousands of responses in one moment.

@@ -1,7 +1,8 @@
 """Handover: responses whose sockets the listener writes to itself, so that they take no thread.
 
 gunicorn's sync, gthread and gevent workers show the client's socket. It is duplicated, and one
-end of a socket pair put in its place, at which the worker finishes an empty response and goes on.
+whose other end is closed put in its place: the worker finishes an empty response, finds that its
+client has left, and goes on.
 The duplicate is written to without blocking, by whoever drains the hub; one thread waits for
 clients that leave, and for room where a write would have blocked.
 """
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterable, Mapping
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..config import CHATTER_BYTES
 from ..core.chunks import LAST_CHUNK, chunk
 from ..core.headers import sent_headers
 from ..core.subscriber import CloseReason, Subscriber
@@ -88,30 +90,39 @@ def _date(seconds: int) -> str:
 class TakenSocket:
     """A request's socket, on its way out of the worker's hands: still theirs until take().
 
+    Args:
+        connection: the worker's.
+        body_size: bytes of the request's body, of which a view need not have read any.
+
     Attributes:
         fd: the duplicate, ours to write and to close.
         is_taken: whether the worker's socket goes nowhere.
+        body_size: the same.
+
+    Raises:
+        OSError: no descriptor is left.
     """
 
-    def __init__(self, connection: socket.socket) -> None:
-        """
-        Raises:
-            OSError: no descriptor is left.
-        """
+    def __init__(self, connection: socket.socket, body_size: int) -> None:
         self.fd = -1
+        self.body_size = body_size
         self.is_taken = False
         self._connection = connection
-        self._worker_end, self._in_its_place = socket.socketpair()
+        # Whoever writes to it learns that its client has left.
+        self._in_its_place, other = socket.socketpair()
+        other.close()
         try:
             self.fd = os.dup(connection.fileno())
             os.set_blocking(self.fd, False)
-            self._worker_end.setblocking(False)
         except BaseException:
             self.close()
             raise
 
     def take(self, user_timeout: int) -> None:
-        """From now on the worker has the other end of a pair.
+        """From now on the worker has a socket that is closed.
+
+        It may have read requests that came behind this one, and would execute them, answered to
+        nobody, if it could go on with its connection: gunicorn asks no application about that.
 
         Args:
             user_timeout: milliseconds that the client may let TCP wait for it.
@@ -120,22 +131,12 @@ class TakenSocket:
         os.dup2(self._in_its_place.fileno(), self._connection.fileno(), inheritable=False)
         self.is_taken = True
         self._in_its_place.close()
-        # The worker waits for another request, or for its client to close: that is now.
-        self._worker_end.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        """The worker has written its response, which goes nowhere; or it keeps its socket.
-
-        Repeating it is harmless.
-        """
-        if self.is_taken:
-            with contextlib.suppress(OSError):
-                # Closed with something unread, it would reset the worker's connection.
-                self._worker_end.recv(65536)
-        elif self.fd >= 0:
+        """The worker keeps its socket, unless it was taken. Repeating it is harmless."""
+        if not self.is_taken and self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
-        self._worker_end.close()
         self._in_its_place.close()
 
     # A middleware that drops a response need not close it.
@@ -155,6 +156,7 @@ class SocketWriter:
         "_sockets",
         "_tail",
         "_unsent",
+        "_untold",
         "fd",
         "is_blocked",
         "is_chunked",
@@ -165,7 +167,7 @@ class SocketWriter:
 
     def __init__(
         self,
-        fd: int,
+        taken: TakenSocket,
         head: ResponseHead,
         subscriber: Subscriber,
         listener: Listener,
@@ -173,7 +175,9 @@ class SocketWriter:
         on_end: Callable[[], None],
     ) -> None:
         # -1 when it is closed.
-        self.fd = fd
+        self.fd = taken.fd
+        # Bytes that the client may still say.
+        self._untold = taken.body_size + CHATTER_BYTES
         # The socket had no room for all of a write; the rest of it.
         self.is_blocked = False
         self.is_chunked = head.is_chunked
@@ -253,13 +257,15 @@ class SocketWriter:
             self.wake()
 
     def read(self) -> bool:
-        """Drops what the client says; False when it has left."""
+        """Drops what the client says; False when it has left, or says too much."""
         try:
-            return os.read(self.fd, 65536) != b""
+            said = os.read(self.fd, 65536)
         except BlockingIOError:
             return True
         except OSError:
             return False
+        self._untold -= len(said)
+        return said != b"" and self._untold >= 0
 
     def close(self, *, abruptly: bool) -> None:
         """The response is over, or its client has left: nothing more is written."""

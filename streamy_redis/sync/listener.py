@@ -130,8 +130,11 @@ class Listener:
         self.drain()
         return is_added
 
-    def prepare_handover(self, connection: socket.socket) -> TakenSocket:
+    def prepare_handover(self, connection: socket.socket, body_size: int) -> TakenSocket:
         """What hand_over() takes, of the socket of a request. Nothing has changed yet.
+
+        Args:
+            body_size: of that request, in bytes.
 
         Raises:
             OSError, RuntimeError: the process has no descriptor or thread left.
@@ -139,7 +142,7 @@ class Listener:
         with self.flushing:
             self._serve_sockets()
         self.drain()
-        return TakenSocket(connection)
+        return TakenSocket(connection, body_size)
 
     def hand_over(
         self,
@@ -161,7 +164,7 @@ class Listener:
         try:
             with self.flushing:
                 sockets = self._serve_sockets()
-                writer = SocketWriter(taken.fd, head, subscriber, self, sockets, on_end)
+                writer = SocketWriter(taken, head, subscriber, self, sockets, on_end)
                 sockets.add(writer)
                 try:
                     with self._lock:

@@ -133,7 +133,8 @@ class Stream:
         if reason is None:
             head = response_head(environ, status, headers)
             try:
-                taken = self._listener.prepare_handover(environ["gunicorn.socket"])
+                body_size = int(environ.get("CONTENT_LENGTH") or 0)
+                taken = self._listener.prepare_handover(environ["gunicorn.socket"], body_size)
                 return Handover(self._listener, self.subscriber, taken, head, on_end)
             except (OSError, RuntimeError) as exc:
                 reason = f"the socket can't be taken over: {exc}"
