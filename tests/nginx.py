@@ -12,9 +12,28 @@ from .ports import free_port
 from .tools import need
 from .web_servers import ROOT
 
-__all__ = ["SHIPPED", "Nginx", "shipped"]
+__all__ = ["SHIPPED", "Nginx", "in_front_of", "shipped"]
 
 SHIPPED = ROOT / "integrations" / "nginx" / "nginx.conf"
+
+
+_IN_FRONT = """
+pid {folder}/pid;
+events {}
+http {
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    server {
+        listen 127.0.0.1:{port};
+        proxy_http_version VERSION;
+        location / { proxy_pass SERVER; }
+    }
+}
+"""
 
 
 class Nginx:
@@ -78,3 +97,8 @@ def shipped(replicas: Mapping[str, str], changes: Mapping[str, str] | None = Non
         assert text in config, f"{text!r} isn't in {SHIPPED}"
         config = config.replace(text, replacement)
     return Nginx(config)
+
+
+def in_front_of(url: str, version: str) -> Nginx:
+    """One of no more than a line, in front of a server, to which it speaks this HTTP."""
+    return Nginx(_IN_FRONT.replace("SERVER", url).replace("VERSION", version))

@@ -11,7 +11,18 @@ import threading
 import time
 from dataclasses import dataclass
 
-__all__ = ["CuttingProxy", "FarProxy", "Link", "LossyProxy", "Proxy", "SlowProxy", "StreamRequest"]
+from streamy_redis.servers.sockets import shut_down
+
+__all__ = [
+    "CuttingProxy",
+    "FarProxy",
+    "Link",
+    "LossyProxy",
+    "Proxy",
+    "ResettingProxy",
+    "SlowProxy",
+    "StreamRequest",
+]
 
 
 @dataclass(eq=False)
@@ -100,6 +111,10 @@ class Proxy:
                 link.client.sendall(passed)
                 if len(passed) < len(data):
                     break
+        self._end(link)
+
+    def _end(self, link: Link) -> None:
+        """The server has closed its connection."""
         link.shut()
 
     def close(self) -> None:
@@ -119,6 +134,19 @@ class Proxy:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+class ResettingProxy(Proxy):
+    """In front of a web server: makes resets of what the server closes."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(port)
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def _end(self, link: Link) -> None:
+        with contextlib.suppress(OSError):
+            shut_down(link.client, abruptly=True)
+        link.shut()
 
 
 class LossyProxy(Proxy):

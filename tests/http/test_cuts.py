@@ -10,15 +10,13 @@ import contextlib
 import re
 import socket
 from collections.abc import Callable, Iterator
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from tests.browser import EventSource
-from tests.deadline import Deadline
 from tests.http.conftest import WITHOUT_HANDOVER
-from tests.nginx import Nginx
+from tests.nginx import in_front_of
 from tests.sites import Site
 from tests.web_servers import ASGI_KINDS, KINDS
 
@@ -145,26 +143,6 @@ def test_nor_does_it_where_the_connection_is_hidden(
     assert end_of(ended) == "clean"
 
 
-# As in docs/deploying.md.
-NGINX = """
-pid {folder}/pid;
-events {}
-http {
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    server {
-        listen 127.0.0.1:{port};
-        proxy_http_version VERSION;
-        location / { proxy_pass SERVER; }
-    }
-}
-"""
-
-
 @pytest.mark.parametrize(
     ("version", "line"),
     [
@@ -176,9 +154,8 @@ http {
 def test_nginx_passes_a_cut_on(new_site: Callable[..., Site], kind: str, version: str, line: str):
     site = new_site(kind, max_lifetime=1.0, **PATIENT)
     site.streams.end_stream("ended")
-    config = NGINX.replace("SERVER", site.server.url).replace("VERSION", version)
     with (
-        Nginx(config) as nginx,
+        in_front_of(site.server.url, version) as nginx,
         EventSource(f"{nginx.url}/events/ended") as ended,
         EventSource(f"{nginx.url}/events/running") as running,
     ):
@@ -188,34 +165,3 @@ def test_nginx_passes_a_cut_on(new_site: Callable[..., Site], kind: str, version
 
     assert len(lines) == 1
     assert re.search(line, lines[0])
-
-
-LISTEN = """url => {
-    window.data = [];
-    window.opens = 0;
-    const source = new EventSource(url);
-    source.onmessage = event => window.data.push(event.data);
-    source.addEventListener("stream-open", () => window.opens++);
-}"""
-
-
-@pytest.mark.parametrize("kind", ["gunicorn-gthread", "uvicorn"])
-def test_chromium_loses_nothing_in_ten_cuts(
-    new_site: Callable[..., Site], context: Any, room: str, kind: str
-):
-    site = new_site(kind, max_lifetime=0.5)
-    page = context.new_page()
-    page.goto(f"{site.server.url}/ping")
-    page.evaluate(LISTEN, site.server.stream_url("events", room))
-    page.wait_for_function("window.opens >= 1")
-    sent: list[str] = []
-
-    def is_cut_often_enough() -> bool:
-        sent.append(str(len(sent)))
-        site.streams.send_event(room, sent[-1])
-        return bool(page.evaluate("window.opens") > 10)
-
-    Deadline(30).until(is_cut_often_enough, every=0.05)
-    page.wait_for_function(f"window.data.length >= {len(sent)}")
-
-    assert page.evaluate("window.data") == sent
