@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -22,7 +21,8 @@ __all__ = ["Child", "new_folder", "remove_left_folders"]
 
 _PREFIX = "streamy-tests-"
 
-_alive: weakref.WeakSet[Child] = weakref.WeakSet()
+# Held until they are stopped, whoever has forgotten them.
+_alive: set[Child] = set()
 # setpriv's signal is sent when the thread that started the process ends: so one that never does.
 _starter = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="child starter")
 _starter.submit(int).result()

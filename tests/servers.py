@@ -70,10 +70,14 @@ class RedisServer:
             ],
             self.directory / "log",
         )
-        Deadline(15).until(
-            lambda: self.answers(ready),
-            lambda: f"{self.binary} is up\n{self._child and self._child.output}",
-        )
+        try:
+            Deadline(15).until(
+                lambda: self.answers(ready),
+                lambda: f"{self.binary} is up\n{self._child and self._child.output}",
+            )
+        except BaseException:
+            self.kill()
+            raise
         return self
 
     def answers(self, ready: bytes = b"+PONG") -> bool:

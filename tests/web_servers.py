@@ -176,7 +176,11 @@ class WebServer:
 
     def start(self) -> WebServer:
         self._child = Child(self._command, self._log, env=self._env, cwd=self._directory)
-        Deadline(20).until(self.answers, lambda: f"{self.kind} is up\n{self.output[-4000:]}")
+        try:
+            Deadline(20).until(self.answers, lambda: f"{self.kind} is up\n{self.output[-4000:]}")
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def answers(self) -> bool:

@@ -58,13 +58,15 @@ class StageSite(Site):
     """A site behind its own proxy."""
 
     def __init__(self, kind: str, redis_port: int, prefix: str, **config: Any) -> None:
-        self.proxy = Proxy(redis_port)
-        server = WebServer(
-            KINDS[kind],
-            app_for(KINDS[kind]),
-            env=environment(self.proxy.url, prefix=prefix, **{**CONFIG, **config}),
-        ).start()
-        super().__init__(server, self.proxy.url, prefix)
+        with contextlib.ExitStack() as opened:
+            self.proxy = opened.enter_context(Proxy(redis_port))
+            server = WebServer(
+                KINDS[kind],
+                app_for(KINDS[kind]),
+                env=environment(self.proxy.url, prefix=prefix, **{**CONFIG, **config}),
+            )
+            super().__init__(opened.enter_context(server), self.proxy.url, prefix)
+            opened.pop_all()
 
     def held(self) -> dict[str, int]:
         """What its one process holds, and how many connections it has to Redis."""
@@ -108,18 +110,29 @@ class Stage:
         **config: Any,
     ) -> None:
         self.is_alone = is_alone
-        self.redis = self.another_server()
         self.prefix = f"t-{uuid.uuid4().hex[:12]}"
         self.config = config
-        # What senders of a scene may be sent through.
-        self.senders = Proxy(self.redis.port)
-        # What meets no fault but a failover.
-        self.unharmed = Proxy(self.redis.port)
-        self.sites = [StageSite(kind, self.redis.port, self.prefix, **config) for kind in kinds]
-        for site in self.sites:
-            self._warm_up(site)
+        with contextlib.ExitStack() as opened:
+            self._come_up(kinds, opened)
+            self._opened = opened.pop_all()
         self.start = {site.kind.name: site.held() for site in self.sites}
         self.connections = self._connections()
+
+    def _come_up(self, kinds: tuple[str, ...], opened: contextlib.ExitStack) -> None:
+        self.redis = self.another_server()
+        # Another one may have taken its place by then.
+        opened.callback(lambda: self.redis.close())
+        # What senders of a scene may be sent through.
+        self.senders = opened.enter_context(Proxy(self.redis.port))
+        # What meets no fault but a failover.
+        self.unharmed = opened.enter_context(Proxy(self.redis.port))
+        self.sites: list[StageSite] = []
+        for kind in kinds:
+            site = StageSite(kind, self.redis.port, self.prefix, **self.config)
+            opened.callback(site.close)
+            self.sites.append(site)
+        for site in self.sites:
+            self._warm_up(site)
 
     def _connections(self) -> int:
         """How many Redis itself has, whoever opened them."""
@@ -208,11 +221,7 @@ class Stage:
             own.assert_back_to_the_start()
 
     def close(self) -> None:
-        for site in self.sites:
-            site.close()
-        self.senders.close()
-        self.unharmed.close()
-        self.redis.close()
+        self._opened.close()
 
 
 def _admin_url(port: int) -> str:
