@@ -205,7 +205,7 @@ def sender_connection(pool: redis.ConnectionPool) -> Any:
     It has a ``deadline`` on the clock of time.monotonic(), by which all has to be sent and
     answered.
     """
-    return pool.connection_class(**pool.connection_kwargs)
+    return _made(pool.connection_class, pool.connection_kwargs)
 
 
 def async_sender_connection(pool: redis.asyncio.ConnectionPool) -> Any:
@@ -410,9 +410,18 @@ def _check_arguments(kind: type, settings: dict[str, Any]) -> None:
     raise WrongSetting(f"{name} of the Redis connection can't work: {reason}{_advice(name)}")
 
 
+def _made(kind: type, settings: Mapping[str, Any]) -> Any:
+    """A connection, which is not connected."""
+    try:
+        return kind(**settings)
+    except UnboundLocalError as exc:
+        # Of a `finally` of redis-py's, if an exception was thrown into our thread before it.
+        raise exc.__context__ or exc from None
+
+
 def _refused(kind: type, settings: Mapping[str, Any]) -> Exception | None:
     try:
-        kind(**settings)
+        _made(kind, settings)
     except TimeoutError:
         # Nothing is waited for: a time limit of the caller's was thrown in.
         raise
@@ -542,12 +551,14 @@ def _let_through(
 
 
 def _thrown_in(error: BaseException | None, handled: BaseException | None) -> TimeoutError | None:
+    """The first that was raised: redis-py 5 to 7 makes another of it on hiredis."""
+    first = None
     while error is not None and error is not handled:
         # With a number it is the network's (ETIMEDOUT).
         if isinstance(error, TimeoutError) and error.errno is None:
-            return error
+            first = error
         error = error.__context__
-    return None
+    return first
 
 
 @functools.cache

@@ -1,7 +1,8 @@
 """The oldest of everything that pyproject.toml lets users have, all at once.
 
-All other tests run on the newest. What depends on these packages runs a second time here: the
-contract, on redis-py's own parser; frameworks and web servers, on hiredis; the command line.
+All other tests run on the newest. What depends on these packages runs a second time here: what
+the contract says of connections, tasks and loops, on redis-py's own parser; exceptions thrown into
+hiredis, frameworks, web servers and the command line.
 """
 
 from __future__ import annotations
@@ -21,11 +22,19 @@ from tests.web_servers import ROOT
 # Not for users: what the project is tested, checked and documented with.
 OURS = {"test-core", "test", "check", "docs"}
 FOLDER = ".venv-oldest"
-# What depends on the server, or on no package, runs on one kind of it.
-CONTRACT = ["tests/contract", "tests/scripts", "-k", "not (gevent or memory or redis or test_cuts)"]
+# All else is decided by us, or by the server's scripts.
+OF_PACKAGES = [
+    *("event_loops", "far_redis", "forks", "lifecycle", "live", "lost_replies", "other_servers"),
+    *("outages", "slow_redis", "subscribe_timeout", "unix_socket", "writer_on_asyncio"),
+    "wrong_settings",
+]
+CONTRACT = [
+    *(f"tests/contract/test_{name}.py" for name in OF_PACKAGES),
+    *("-m", "not refusal", "-k", "not (memory or threads-redis or asyncio-redis)"),
+]
 # A server of each protocol; the first gunicorn of these has no asgi worker.
 FRONT = [
-    *("tests/adapters", "tests/cli/test_commands.py"),
+    *("tests/contract/test_cuts.py", "tests/adapters", "tests/cli/test_commands.py"),
     *("tests/http/test_fastapi.py", "tests/http/test_response.py", "-k"),
     "not test_response or (gthread or uvicorn) and not (bad_ or every_other_id or an_empty)",
 ]
