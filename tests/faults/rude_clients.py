@@ -15,8 +15,10 @@ from pathlib import Path
 
 from tests.deadline import Deadline
 
-__all__ = ["BlackHole", "RudeClient", "TricklingClient"]
+__all__ = ["ENOUGH", "BlackHole", "RudeClient", "TricklingClient"]
 
+# Bytes that are in a full socket at the least.
+ENOUGH = 1_250_000
 # socket(7); Python has no name for it.
 _SO_ATTACH_FILTER = 26
 # A program of one instruction: keep 0 bytes of each packet that comes (BPF_RET | BPF_K).
@@ -116,19 +118,22 @@ class RudeClient:
             count += sent if there.endswith(ours) else 0
         return count
 
-    def fill(self, send: Callable[[str], object], size: int = 250_000) -> RudeClient:
+    def fill(
+        self, send: Callable[[str], object], size: int = 250_000, *, enough: int = ENOUGH
+    ) -> RudeClient:
         """Read nothing, and let events be sent until one doesn't fit: that, and no more, is left.
 
         Args:
             send: what sends an event to it and to nobody else. It should return only when the
                 server has written what it can, or a slow server seems to be a full socket.
+            enough: bytes that it must hold then, or what it was sent did not come.
         """
         before = self.unread
         for count in range(1, 200):
             send("x" * size)
             # What is not yet acknowledged counts twice for a moment, so all of it is counted.
             if not self._holds(before + count * size):
-                assert self.unread > 5 * size, "it came"
+                assert self.unread >= enough, "it came"
                 return self
         raise AssertionError("more fits than was sent")
 

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.parse
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ from typing import Any, TypeVar
 
 import celery
 import httpx
+import psutil
 import pytest
 import redis
 
@@ -237,8 +239,15 @@ class Cast:
         workers = self.site.server.workers()
         return {
             "threads": max(worker.num_threads() for worker in workers),
-            "fds": max(worker.num_fds() for worker in workers),
+            "fds": max(worker.num_fds() - self._to_redis(worker) for worker in workers),
         }
+
+    def _to_redis(self, worker: psutil.Process) -> int:
+        """They are made when several want one at a time, and kept: five at the most."""
+        port = urllib.parse.urlsplit(self.site.redis_url).port
+        ports = [each.raddr.port for each in worker.net_connections("tcp") if each.raddr]
+        assert ports.count(port) <= 5, ports
+        return ports.count(port)
 
     def live(self) -> None:
         """All that happens to workers, while events flow."""
@@ -284,7 +293,7 @@ class Cast:
         for browser, count in zip(self.browsers, before, strict=True):
             browser.wait_for(lambda b, count=count: len(b.ends) > count, 2, "the response's end")
             assert browser.ends[count] != "clean"
-            assert browser.ended_at[count] - start < 1
+            assert browser.ended_at[count] - start - self.site.server.held_up < 1
         return took
 
     def start_again(self) -> None:
