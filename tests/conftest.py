@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import pytest
 import redis
 
 from .child import remove_left_folders
+from .quiet import the_machine
 from .servers import RedisServer, installed_binary
 from .sites import CONFIG, Site, app_for
 from .tools import missing_of, need, put_on_path
@@ -28,7 +30,7 @@ LONG = {
         "test_interleavings.py",
     ),
     *("test_commands.py", "test_jobs.py", "test_llm.py", "test_compose.py", "test_gevent.py"),
-    *("test_pages.py", "test_done_when.py"),
+    *("test_pages.py", "test_crowds.py"),
 }
 
 
@@ -41,15 +43,35 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "one_server: on one kind of real server only; slow or heavy")
     config.addinivalue_line("markers", "each_server: what another kind of server may do otherwise")
     config.addinivalue_line("markers", "refusal: decided before Redis is asked; on memory:// only")
-    config.addinivalue_line("markers", "alone: times what is promised, beside no other test")
+    config.addinivalue_line("markers", "alone: times what is promised, beside one other at most")
+    config.addinivalue_line("markers", "heavy: takes the whole machine, beside no other test")
+    config.addinivalue_line("markers", "xdist_group(name): of tests that one process runs")
+    # Before other processes are started: they have the same.
+    os.environ.setdefault("STREAMY_FAULT_SEED", str(random.SystemRandom().randrange(10**6)))
+
+
+def pytest_report_header() -> str:
+    return f"STREAMY_FAULT_SEED={os.environ['STREAMY_FAULT_SEED']}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Faults run alone; the long ones begin first, so that nobody waits for them at the end."""
     for item in items:
-        if item.path.is_relative_to(ROOT / "tests" / "faults"):
+        is_fault = item.path.is_relative_to(ROOT / "tests" / "faults")
+        if is_fault:
             item.add_marker(pytest.mark.alone)
+        if item.get_closest_marker("alone"):
+            item.add_marker(pytest.mark.xdist_group("faults" if is_fault else "others"))
     items.sort(key=lambda item: item.path.name not in LONG)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """The two that run side by side wait most of the time; what doesn't has all for itself."""
+    if item.get_closest_marker("alone") is None:
+        return (yield)
+    with the_machine(alone=item.get_closest_marker("heavy") is not None):
+        return (yield)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

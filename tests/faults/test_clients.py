@@ -11,6 +11,7 @@ import time
 import urllib.parse
 
 import psutil
+import pytest
 
 from tests.deadline import Deadline
 
@@ -74,6 +75,7 @@ class Memory:
         view.assert_holds_more_than(bound)
 
 
+@pytest.mark.heavy
 def test_clients_that_never_read_and_that_read_1_kb_a_second(stage: Stage):
     with stage.scene() as scene, contextlib.ExitStack() as stack:
         crowd = f"{scene.room} crowd"
@@ -131,6 +133,7 @@ def test_clients_whose_machine_lost_its_power():
         assert scene.is_connected()
 
 
+@pytest.mark.heavy
 def test_clients_behind_a_way_that_swallows_everything(stage: Stage):
     """Without FIN, RST, or an answer of any kind, on a stream that goes on."""
     with stage.scene() as scene, contextlib.ExitStack() as stack:
@@ -160,6 +163,7 @@ def test_clients_behind_a_way_that_swallows_everything(stage: Stage):
         assert scene.is_connected()
 
 
+@pytest.mark.heavy
 def test_5000_clients_that_come_and_go(stage: Stage, rng: random.Random):
     """To a stream with events, where whoever writes notices at once that they left."""
     with stage.scene() as scene:

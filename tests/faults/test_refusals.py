@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 import redis
@@ -17,6 +18,7 @@ from streamy_redis import StreamyError
 from tests.deadline import Deadline
 from tests.exactly_once import Delivery
 
+from .long_scenes import LongScenes
 from .stage import Scene, Stage
 
 # Commands a second of one process whose every command is refused: a reconnect costs six.
@@ -218,8 +220,7 @@ CUTS_BY_ITSELF = ("BUSY", "LOADING", "max clients", "NOPERM channel")
 HARMLESS_TO_WHO_LISTENS = ("BUSY",)
 
 
-@pytest.mark.parametrize("group", GROUPS)
-def test_refused(stage: Stage, group: str):
+def refused(stage: Stage, group: str) -> None:
     with stage.scene(sender_url=stage.senders.url, send_timeout=1.5) as scene:
         # The channels of the stage's warm-up are left seconds later, with a command each.
         Deadline(8).until(lambda: len(scene.admin.pubsub_channels()) < 6, every=0.1)
@@ -233,6 +234,14 @@ def test_refused(stage: Stage, group: str):
         scene.finish()
         assert scene.is_connected()
         scene.assert_stored_once()
+
+
+LONG = {f"refused by {group}": partial(refused, group=group) for group in GROUPS}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_refused(long_scenes: LongScenes, name: str):
+    long_scenes.result(name)
 
 
 def refuse(scene: Scene, name: str) -> None:

@@ -23,6 +23,8 @@ from .naive import ForgetfulBrowser
 from .senders import Flood
 from .stage import Scene, Stage
 
+pytestmark = pytest.mark.heavy
+
 COMMANDS_A_CONNECT = 3
 
 
