@@ -23,11 +23,13 @@ __all__ = [
     "CLOSE_HOOK_EXIT_TIMEOUT",
     "CLOSE_HOOK_THREADS",
     "EXIT_TIMEOUT",
+    "HEADROOM_PART",
     "KEPT_PAGE_EVENTS",
     "LARGEST_BATCH_BYTES",
     "LARGEST_BATCH_EVENTS",
     "LINGER_INTERVAL",
     "LOOK_INTERVAL",
+    "MOST_HEADROOM",
     "MOST_WITNESSES",
     "OPEN_TIMEOUT",
     "PAGE_BYTES",
@@ -60,6 +62,11 @@ TICK_INTERVAL = 0.25
 OPEN_TIMEOUT = 0.3
 # Seconds between two looks of who waits for a stream to open, whether that is of no use.
 TROUBLE_INTERVAL = 0.05
+# The part of a process's descriptors, and the most of them, that streams leave to everything else:
+# what a server accepts before anybody asks us (uvicorn's backlog is 2,048, and asyncio accepts as
+# many in one turn; gunicorn's workers hold 1,000), Redis, and what pages open.
+HEADROOM_PART = 0.25
+MOST_HEADROOM = 2048
 # Seconds that a process which exits waits for whoever is writing to its clients.
 EXIT_TIMEOUT = 0.3
 # Bytes that a client may say on a connection that its stream has taken, behind its request and the

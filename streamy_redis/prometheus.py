@@ -102,7 +102,12 @@ class _Metrics:
         )
         self._refused = Counter(
             "streamy_redis_responses_refused",
-            "Requests answered 503, since max_subscribers responses were open.",
+            "Requests answered 503, since too many responses were open.",
+            registry=registry,
+        )
+        self._short = Counter(
+            "streamy_redis_responses_short_of_descriptors",
+            "Requests answered 503, since the process has too few descriptors left.",
             registry=registry,
         )
         self._ended = Counter(
@@ -145,6 +150,7 @@ class _Metrics:
         self._resets.inc(stats.resets - shown.resets)
         self._reconnects.inc(stats.reconnects - shown.reconnects)
         self._refused.inc(stats.refused - shown.refused)
+        self._short.inc(stats.short_of_descriptors - shown.short_of_descriptors)
         for reason, count in stats.ended.items():
             self._ended.labels(reason).inc(count - shown.ended[reason])
 

@@ -151,13 +151,12 @@ class StreamResponse(Response):
         if more:
             # Scope, receive and send.
             raise not_for_asgi()
-        app_iter, status, headers = self.get_wsgi_response(environ)
+        answer = self.get_wsgi_response(environ)
         try:
-            handover = self._prepare_handover(app_iter, environ, status, headers)
-            if handover is not None:
-                app_iter = _HandedOver(handover, self._body, self.close)
-                # For the worker and for every middleware it is an ordinary response, and finished.
-                headers = [*headers, ("Content-Length", "0"), ("Connection", "close")]
+            app_iter, status, headers = self._handed_over(answer, environ)
+            if self._body.refusal is HTTPStatus.SERVICE_UNAVAILABLE:
+                # Its descriptor may be what others lack.
+                wsgi.close_behind(environ, start_response)
             start_response(status, headers)
         except BaseException:
             self._body.close()
@@ -174,11 +173,18 @@ class StreamResponse(Response):
         except BaseException:
             self._body.close()
             raise
-        refusal = self._body.refusal
-        if refusal is None:
-            more = wsgi.connection_fields(environ) if self.is_streamed else []
-            return app_iter, status, [*headers, *more]
-        return ClosingIterator((), self.close), *_refused(refusal, headers)
+        if self._body.refusal is not None:
+            return self._refused(self._body.refusal, environ, headers)
+        more = wsgi.connection_fields(environ) if self.is_streamed else []
+        return app_iter, status, [*headers, *more]
+
+    def _refused(
+        self, refusal: HTTPStatus, environ: WSGIEnvironment, headers: list[tuple[str, str]]
+    ) -> WsgiResponse:
+        kept = [field for field in headers if field[0].lower() != "content-type"]
+        if refusal is HTTPStatus.SERVICE_UNAVAILABLE:
+            kept += [retry_after(), *wsgi.connection_fields(environ)]
+        return ClosingIterator((), self.close), f"{refusal.value} {refusal.phrase}", kept
 
     def _open(self, environ: WSGIEnvironment) -> WsgiResponse:
         if self.response is self._body and type(self).iter_encoded is Response.iter_encoded:
@@ -209,6 +215,21 @@ class StreamResponse(Response):
             return _Unchanged(self._body, self.close)
         return app_iter
 
+    def _handed_over(self, answer: WsgiResponse, environ: WSGIEnvironment) -> WsgiResponse:
+        """The same, or what stands for it where its socket can be taken."""
+        app_iter, status, headers = answer
+        try:
+            handover = self._prepare_handover(app_iter, environ, status, headers)
+        except OSError:
+            # For want of a descriptor: a thread would be taken for no less time.
+            self._body.refuse()
+            return self._refused(HTTPStatus.SERVICE_UNAVAILABLE, environ, headers)
+        if handover is None:
+            return answer
+        # For the worker and for every middleware it is an ordinary response, and finished.
+        headers = [*headers, ("Content-Length", "0"), ("Connection", "close")]
+        return _HandedOver(handover, self._body, self.close), status, headers
+
     def _prepare_handover(
         self,
         app_iter: Iterable[bytes],
@@ -234,15 +255,6 @@ class StreamResponse(Response):
 
 def _allows_body(status: int) -> bool:
     return status >= 200 and status not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
-
-
-def _refused(
-    status: HTTPStatus, headers: list[tuple[str, str]]
-) -> tuple[str, list[tuple[str, str]]]:
-    kept = [field for field in headers if field[0].lower() != "content-type"]
-    if status is HTTPStatus.SERVICE_UNAVAILABLE:
-        kept.append(retry_after())
-    return f"{status.value} {status.phrase}", kept
 
 
 def _begun(app_iter: Iterable[bytes]) -> Iterable[bytes]:
@@ -309,8 +321,12 @@ class _Body:
             stream.swap_user_timeout = functools.partial(wsgi.swap_user_timeout, environ)
             stream.wait_open()
         else:
-            self.close()
-            self.refusal = HTTPStatus.SERVICE_UNAVAILABLE
+            self.refuse()
+
+    def refuse(self) -> None:
+        """There are too many."""
+        self.close()
+        self.refusal = HTTPStatus.SERVICE_UNAVAILABLE
 
     def _refuse_in_the_body(self) -> None:
         """It is too late for a status of our own: the end is shown, and what fails is told."""
@@ -319,8 +335,8 @@ class _Body:
             self._register(shows_end=True)
         if self.refusal is not None:
             raise StreamyError(
-                "max_subscribers is reached, and the status of a response that was made of a "
-                "stream's can't say so"
+                "max_subscribers is reached, or too few descriptors are left, and the status of a "
+                "response that was made of a stream's can't say so"
             )
 
     def hand_over(self) -> None:

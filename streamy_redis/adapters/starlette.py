@@ -83,8 +83,9 @@ class StreamResponse(Response):
         connection = Connection(scope, receive, send)
         try:
             if not stream.add(connection):
-                name, value = retry_after()
-                headers = [*self._untyped_headers(), (name.encode(), value.encode())]
+                fields = [retry_after(), *connection.closing_fields()]
+                more = [(name.encode(), value.encode()) for name, value in fields]
+                headers = [*self._untyped_headers(), *more]
                 await self._finish(send, HTTPStatus.SERVICE_UNAVAILABLE, headers)
                 return
             await stream.wait_open()

@@ -25,6 +25,7 @@ from ..config import (
     StreamConfig,
 )
 from ..connections import async_listener_connection, explained, is_lasting, without_arguments
+from ..core.descriptors import Descriptors
 from ..core.history import HistoryPage, HistoryRequest
 from ..core.hub import Commands, Hub
 from ..core.link import Link
@@ -74,6 +75,7 @@ class Listener:
         # Of streams whose history this server will never show: why.
         self._hopeless: dict[str, Exception] = {}
         self._has_told_hopeless = False
+        self._has_told_shortage = False
 
     # What streams ask
 
@@ -93,7 +95,7 @@ class Listener:
         return error if is_lasting(error) else self._hopeless.get(stream_id)
 
     def add(self, subscriber: Subscriber, connection: Connection | None = None) -> bool:
-        """Registers a subscriber; False if there are max_subscribers already.
+        """Registers a subscriber; False if there are too many.
 
         Args:
             connection: of the request that it answers.
@@ -103,11 +105,25 @@ class Listener:
         if connection is not None:
             subscriber.server = self.watch_server().server_of(connection)
             self._follow_servers(now)
-        is_added = self._hub.add(subscriber, now)
+        descriptors = self.watch_server().descriptors() if subscriber.is_response else None
+        is_added = self._hub.add(subscriber, now, descriptors)
         if self.watch_server().has_stopped(subscriber.server):
             self._hub.close_those_of(subscriber.server, now)
+        if not is_added:
+            self._warn_of_shortage(descriptors)
         self.drain()
         return is_added
+
+    def _warn_of_shortage(self, descriptors: Descriptors | None) -> None:
+        """Tells it once, where that is why a response was refused."""
+        if descriptors is not None and descriptors.are_short and not self._has_told_shortage:
+            self._has_told_shortage = True
+            _log.warning(
+                "%d of %d descriptors are open: streams are answered 503 until some are free; "
+                "raise the limit, as with ulimit -n or LimitNOFILE=",
+                descriptors.open,
+                descriptors.limit,
+            )
 
     def take(self, subscriber: Subscriber) -> Outgoing:
         """What is to be written now; taking again says that it was written."""

@@ -22,6 +22,7 @@ from typing import NamedTuple
 from ..config import CHECK_JITTER, LINGER_INTERVAL, StreamConfig
 from .chunks import chunk
 from .clock import ServerClock
+from .descriptors import Descriptors
 from .gap import cursor_ttl_of
 from .history import HistoryPage, HistoryRequest
 from .outbox import Delivery, Failure, Outbox
@@ -269,6 +270,7 @@ class Hub:
         self._resets = 0
         self._connections = 0
         self._refused = 0
+        self._short_of_descriptors = 0
 
     @classmethod
     def of(cls, config: StreamConfig, witnesses: Witnesses) -> Hub:
@@ -298,7 +300,7 @@ class Hub:
         return bool(self._everybody())
 
     @property
-    def is_full(self) -> bool:
+    def _is_full(self) -> bool:
         return self._max_subscribers is not None and self._count >= self._max_subscribers
 
     def stats(self) -> StreamStats:
@@ -311,21 +313,28 @@ class Hub:
             resets=self._resets,
             reconnects=max(0, self._connections - 1),
             refused=self._refused,
+            short_of_descriptors=self._short_of_descriptors,
             ended={reason.value: self.ended[reason] for reason in CloseReason},
         )
 
     # Subscribers come and go
 
-    def add(self, subscriber: Subscriber, now: float) -> bool:
+    def add(
+        self, subscriber: Subscriber, now: float, descriptors: Descriptors | None = None
+    ) -> bool:
         """Registers a subscriber; False if there are too many.
 
         A closed hub closes it at once, uncounted: it was never open.
+
+        Args:
+            descriptors: those of the process, as far as they are known.
         """
         if self._is_closed:
             subscriber.close(CloseReason.SHUTDOWN)
             return True
-        if self.is_full and subscriber.is_response:
-            self._refused += 1
+        is_short = descriptors is not None and descriptors.are_short
+        if subscriber.is_response and (self._is_full or is_short):
+            self._count_refusal(is_short=not self._is_full)
             return False
         feed = self._feeds.get(subscriber.stream_id)
         if feed is None:
@@ -378,6 +387,15 @@ class Hub:
         if feed.is_empty:
             feed.idle_since = now
         self._look_at(subscriber, now)
+
+    def refuse(self, subscriber: Subscriber, now: float) -> None:
+        """There is no descriptor for a response that was registered: it is one too many."""
+        self._count_refusal(is_short=True)
+        self.remove(subscriber, CloseReason.DISCONNECT, now)
+
+    def _count_refusal(self, *, is_short: bool) -> None:
+        self._refused += 1
+        self._short_of_descriptors += is_short
 
     def take(self, subscriber: Subscriber, now: float) -> Outgoing:
         """What the subscriber's writer has to write; see Subscriber.take."""

@@ -27,7 +27,9 @@ class StreamStats:
             them; at ``max_backlog`` its response ends.
         resets: ``stream-reset`` events, one for each subscriber that got one.
         reconnects: how often the Pub/Sub connection was made anew.
-        refused: requests answered 503, since ``max_subscribers`` responses were open.
+        refused: requests answered 503, since ``max_subscribers`` responses were open, or the
+            process has too few descriptors left.
+        short_of_descriptors: how many of these for want of descriptors.
         ended: responses that have ended, by reason: ``disconnect``, ``end``, ``overflow``,
             ``timeout``, ``lifetime``, ``shutdown``, ``failed``.
     """
@@ -39,6 +41,7 @@ class StreamStats:
     resets: int = 0
     reconnects: int = 0
     refused: int = 0
+    short_of_descriptors: int = 0
     ended: Mapping[str, int] = field(default_factory=_no_ends)
 
     def __add__(self, other: StreamStats) -> StreamStats:
@@ -51,5 +54,6 @@ class StreamStats:
             resets=self.resets + other.resets,
             reconnects=self.reconnects + other.reconnects,
             refused=self.refused + other.refused,
+            short_of_descriptors=self.short_of_descriptors + other.short_of_descriptors,
             ended={reason: count + other.ended[reason] for reason, count in self.ended.items()},
         )

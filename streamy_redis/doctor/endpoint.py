@@ -42,7 +42,7 @@ _STATUS_ADVICE = {
     404: "Is this the path of the view that returns get_stream()?",
     405: "The view has to take GET.",
     502: "The proxy can't reach the application: is it up, and where the proxy looks for it?",
-    503: "Too many open streams (max_subscribers), or the proxy has no application to ask.",
+    503: "Too many open streams (max_subscribers, descriptors), or the proxy has nobody to ask.",
     504: "The proxy has waited for the application in vain: does it have a free worker?",
 }
 

@@ -128,6 +128,10 @@ class Connection:
         """Whether it carries other requests as well, as one of HTTP/2 does."""
         return self._version not in ("1.0", "1.1")
 
+    def closing_fields(self) -> list[tuple[str, str]]:
+        """What lets the server close it behind a response; nothing where it carries others, too."""
+        return [] if self._is_shared else [("connection", "close")]
+
     def _cut(self, *, abruptly: bool) -> bool:
         shown = self.behind() or self._in_loop()
         if shown is None:

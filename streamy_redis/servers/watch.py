@@ -16,7 +16,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from . import gunicorn, hypercorn, uvicorn
+from ..core.descriptors import Descriptors
+from . import descriptors, gunicorn, hypercorn, uvicorn
 from .connection import Connection
 from .sockets import ListeningPort
 
@@ -80,6 +81,16 @@ def _server_of(shown: object) -> object:
     return uvicorn.server_with(shown)
 
 
+def _make_room() -> None:
+    """All descriptors that the process may have, and a server that keeps to their number."""
+    descriptors.raise_limit()
+    seen = descriptors.seen()
+    worker = _signalled()
+    if seen is not None and gunicorn.is_worker(worker):
+        # The other half is for what their requests open, for files and for Redis.
+        gunicorn.limit_connections(worker, seen.headroom // 2)
+
+
 class ServerWatch:
     """One listener's view of its servers. Cheap to ask.
 
@@ -95,6 +106,7 @@ class ServerWatch:
         self._unseen: dict[object, float] = {}
         # Ports that listen no more: what still comes by them is served by what stops.
         self._lost: dict[object, ListeningPort] = {}
+        self._has_made_room = False
 
     def server_of(self, connection: Connection) -> object:
         """Who serves an ASGI request; None where that can't be seen. In its event loop."""
@@ -154,6 +166,13 @@ class ServerWatch:
             return True
         signalled = _signalled()
         return not self._servers and signalled is not None and _has_stopped(signalled)
+
+    def descriptors(self) -> Descriptors | None:
+        """Those of the process, which from the first time on has all that it may have."""
+        if not self._has_made_room:
+            self._has_made_room = True
+            _make_room()
+        return descriptors.seen()
 
     def response_limit(self) -> int | None:
         """How many responses gunicorn's worker serves at a time, where each takes a thread."""

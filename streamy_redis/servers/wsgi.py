@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import socket
+import ssl
 from collections.abc import Mapping
 from typing import Any
 
-from . import sockets
+from . import gunicorn, sockets
 
-__all__ = ["abort", "connection_fields", "port", "swap_user_timeout"]
+__all__ = ["abort", "close_behind", "connection_fields", "port", "swap_user_timeout"]
 
 # What Werkzeug's ProxyFix puts another value in the place of.
 _BEFORE_PROXY_FIX = "werkzeug.proxy_fix.orig"
@@ -80,6 +82,21 @@ def _ends(environ: Mapping[str, Any]) -> tuple[sockets.Address, sockets.Address]
     """The server's address and the client's, of which the first has no host."""
     client = _served(environ, "REMOTE_ADDR"), _served(environ, "REMOTE_PORT")
     return ("", port(environ)), client
+
+
+def close_behind(environ: Mapping[str, Any], start_response: object) -> None:
+    """Lets gunicorn close the connection behind the response that is made now, at once.
+
+    A kept one would hold its descriptor. So would one whose client doesn't close it, for 2 s in
+    which a worker of threads accepts nobody: it waits for the end of what is sent, which is here.
+    """
+    if _is_shared(environ):
+        return
+    gunicorn.close_behind(start_response)
+    connection = environ.get("gunicorn.socket")
+    if isinstance(connection, socket.socket) and not isinstance(connection, ssl.SSLSocket):
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RD)
 
 
 def _served(environ: Mapping[str, Any], name: str) -> Any:

@@ -30,7 +30,15 @@ from ..servers.sockets import shut_down, swap_user_timeout
 if TYPE_CHECKING:
     from .listener import Listener
 
-__all__ = ["ResponseHead", "SocketWriter", "Sockets", "TakenSocket", "obstacle", "response_head"]
+__all__ = [
+    "ResponseHead",
+    "SocketWriter",
+    "Sockets",
+    "TakenSocket",
+    "closed_connection",
+    "obstacle",
+    "response_head",
+]
 
 _log = logging.getLogger("streamy_redis.handover")
 
@@ -87,12 +95,24 @@ def _date(seconds: int) -> str:
     return formatdate(seconds, usegmt=True)
 
 
+def closed_connection() -> socket.socket:
+    """Whoever writes to it learns that its client has left.
+
+    Raises:
+        OSError: no descriptor is left.
+    """
+    connection, other = socket.socketpair()
+    other.close()
+    return connection
+
+
 class TakenSocket:
     """A request's socket, on its way out of the worker's hands: still theirs until take().
 
     Args:
         connection: the worker's.
         body_size: bytes of the request's body, of which a view need not have read any.
+        in_its_place: what the worker gets; closed behind it.
 
     Attributes:
         fd: the duplicate, ours to write and to close.
@@ -103,14 +123,14 @@ class TakenSocket:
         OSError: no descriptor is left.
     """
 
-    def __init__(self, connection: socket.socket, body_size: int) -> None:
+    def __init__(
+        self, connection: socket.socket, body_size: int, in_its_place: socket.socket
+    ) -> None:
         self.fd = -1
         self.body_size = body_size
         self.is_taken = False
         self._connection = connection
-        # Whoever writes to it learns that its client has left.
-        self._in_its_place, other = socket.socketpair()
-        other.close()
+        self._in_its_place = in_its_place
         try:
             self.fd = os.dup(connection.fileno())
             os.set_blocking(self.fd, False)

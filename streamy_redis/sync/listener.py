@@ -29,6 +29,7 @@ from ..config import (
     StreamConfig,
 )
 from ..connections import explained, is_lasting, listener_connection, without_arguments
+from ..core.descriptors import Descriptors
 from ..core.history import HistoryPage, HistoryRequest
 from ..core.hub import Commands, Hub
 from ..core.link import Link
@@ -39,7 +40,7 @@ from ..forks import do_in_each_fork
 from ..keys import Keys
 from ..servers.watch import ServerWatch
 from ..tally import Tally
-from .handover import ResponseHead, Sockets, SocketWriter, TakenSocket
+from .handover import ResponseHead, Sockets, SocketWriter, TakenSocket, closed_connection
 from .history import HistoryReader
 from .wire import Wire, open_wire
 
@@ -88,6 +89,7 @@ class Listener:
         # Of streams whose history this server will never show: why.
         self._hopeless: dict[str, Exception] = {}
         self._has_told_hopeless = False
+        self._has_told_shortage = False
 
     # What streams ask
 
@@ -113,7 +115,7 @@ class Listener:
             return self._hub.has_subscribers
 
     def add(self, subscriber: Subscriber, port: int | None = None) -> bool:
-        """Registers a subscriber; False if there are max_subscribers already.
+        """Registers a subscriber; False if there are too many.
 
         Args:
             port: where the request came to that it answers.
@@ -124,11 +126,31 @@ class Listener:
             if port is not None:
                 subscriber.server = self._watch_server().server_at(port)
                 self._follow_servers(now)
-            is_added = self._hub.add(subscriber, now)
+            descriptors = self._watch_server().descriptors() if subscriber.is_response else None
+            is_added = self._hub.add(subscriber, now, descriptors)
             if self._watch_server().has_stopped(subscriber.server):
                 self._hub.close_those_of(subscriber.server, now)
+        if not is_added:
+            self._warn_of_shortage(descriptors)
         self.drain()
         return is_added
+
+    def _warn_of_shortage(self, descriptors: Descriptors | None) -> None:
+        """Tells it once, where that is why a response was refused."""
+        if descriptors is not None and descriptors.are_short and not self._has_told_shortage:
+            self._has_told_shortage = True
+            _log.warning(
+                "%d of %d descriptors are open: streams are answered 503 until some are free; "
+                "raise the limit, as with ulimit -n or LimitNOFILE=",
+                descriptors.open,
+                descriptors.limit,
+            )
+
+    def refuse(self, subscriber: Subscriber) -> None:
+        """There is no descriptor for a response that was registered."""
+        with self._lock:
+            self._hub.refuse(subscriber, time.monotonic())
+        self.drain()
 
     def prepare_handover(self, connection: socket.socket, body_size: int) -> TakenSocket:
         """What hand_over() takes, of the socket of a request. Nothing has changed yet.
@@ -142,7 +164,7 @@ class Listener:
         with self.flushing:
             self._serve_sockets()
         self.drain()
-        return TakenSocket(connection, body_size)
+        return TakenSocket(connection, body_size, closed_connection())
 
     def hand_over(
         self,

@@ -393,8 +393,8 @@ class StreamManager:
         Returns:
             A response. It is served as 200 and the stream, also while Redis is away, since
             EventSource gives up on anything else; 204 for a client that has seen the end; 503 at
-            ``max_subscribers``; 400 with the rule in it if the stream id breaks one, since ids
-            come from URLs.
+            ``max_subscribers``, or when few descriptors are left; 400 with the rule in it if the
+            stream id breaks one, since ids come from URLs.
 
         Raises:
             InvalidEvent, ValueError, TypeError: any other argument breaks a rule.

@@ -12,6 +12,7 @@ from ..core.publication import Position
 from ..core.replay import Replay
 from ..core.subscriber import CloseReason, Limits, Outgoing, Pacing, Subscriber
 from ..exceptions import ResponseCut
+from ..servers.descriptors import is_shortage
 from .handover import ResponseHead, TakenSocket, obstacle, response_head
 from .listener import Listener
 
@@ -128,6 +129,7 @@ class Stream:
 
         Raises:
             ValueError: a header that HTTP can't carry.
+            OSError: the process has no descriptor left; nothing else is served for the want of one.
         """
         reason = obstacle(environ) if self._config.handover else "handover is turned off"
         if reason is None:
@@ -137,6 +139,9 @@ class Stream:
                 taken = self._listener.prepare_handover(environ["gunicorn.socket"], body_size)
                 return Handover(self._listener, self.subscriber, taken, head, on_end)
             except (OSError, RuntimeError) as exc:
+                if isinstance(exc, OSError) and is_shortage(exc):
+                    self._listener.refuse(self.subscriber)
+                    raise
                 reason = f"the socket can't be taken over: {exc}"
         self._obstacle = reason
         return None

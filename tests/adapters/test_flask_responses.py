@@ -6,6 +6,7 @@ import contextlib
 import copy
 import gc
 import os
+import resource
 import socket
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -625,6 +626,36 @@ def test_a_response_that_is_not_asked_for_its_body_leaves_the_worker_its_socket(
     assert connection.is_the_workers()
     assert_none_is_left(streams)
     Deadline(5).until(lambda: descriptors() == before, descriptors)
+
+
+def test_a_stream_for_whose_socket_there_is_no_descriptor_takes_no_thread(
+    streams: StreamManager, connection: Connection
+):
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    statuses: list[str] = []
+
+    class LastHouse(Response):
+        """Others take what is left, when the stream is registered."""
+
+        def get_wsgi_response(self, environ: Any) -> Any:
+            answer = super().get_wsgi_response(environ)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+            return answer
+
+    def start(status: str, headers: Any, exc_info: Any = None) -> Any:
+        statuses.append(status)
+        return lambda data: None
+
+    try:
+        body: Any = Site(streams, LastHouse).wsgi_app(connection.environ, start)
+        assert list(body) == []
+        body.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    assert statuses == ["503 Service Unavailable"]
+    assert streams.stats().short_of_descriptors == 1
+    assert_none_is_left(streams)
 
 
 def test_a_checking_middleware_has_nothing_to_say_of_it(streams: StreamManager):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from streamy_redis.core.descriptors import Descriptors
 from streamy_redis.core.event import KEEP_ALIVE, OPEN, RESET
 from streamy_redis.core.history import HistoryPage, HistoryRequest
 from streamy_redis.core.hub import Hub
@@ -641,6 +642,31 @@ def test_those_that_there_was_no_room_for_are_refused():
 
     stats = process.hub.stats()
     assert (stats.subscribers, stats.refused, stats.ended) == (1, 2, StreamStats().ended)
+    assert stats.short_of_descriptors == 0
+
+
+@pytest.mark.parametrize("limit", [256, 1024, 65_536])
+def test_responses_leave_headroom_of_the_descriptors_and_subscriptions_need_none(limit: int):
+    process = Process()
+    headroom = {256: 64, 1024: 256, 65_536: 2048}[limit]
+    last, none = (Descriptors(limit - headroom + n, limit) for n in (-1, 0))
+
+    assert process.hub.add(process.new(), process.now, last)
+    assert not process.hub.add(process.new(), process.now, none)
+    assert process.hub.add(process.new(pacing=None), process.now, none)
+
+    stats = process.hub.stats()
+    assert (stats.subscribers, stats.refused, stats.short_of_descriptors) == (1, 1, 1)
+
+
+def test_a_response_for_which_there_is_no_descriptor_after_all_is_refused():
+    process = Process()
+    response = process.add()
+
+    process.hub.refuse(response, process.now)
+
+    stats = process.hub.stats()
+    assert (stats.subscribers, stats.refused, stats.short_of_descriptors) == (0, 1, 1)
 
 
 @pytest.mark.parametrize("is_refused", [True, False])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
+import psutil
 import pytest
 
 from tests.deadline import Deadline
@@ -41,6 +44,37 @@ def test_too_many_subscribers_are_503_with_a_random_retry_after(
             return browser.wait_for(lambda b: b.statuses, 5).statuses == [200]
 
     Deadline(8).until(is_let_in, "there is room again", every=0.2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_refusal_ends_its_connection_whatever_the_client_does(
+    new_site: Callable[..., Site], room: str, kind: str
+):
+    site = new_site(kind, max_subscribers=1)
+    site.browser(room).wait_open()
+    path = urlsplit(site.server.stream_url("events", room)).path
+    request = f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+
+    # gunicorn keeps a connection for 2 s, and waits as long for a client to close one.
+    with socket.create_connection(("127.0.0.1", site.server.port), timeout=1) as client:
+        client.sendall(request)
+        answer = client.makefile("rb").read().lower()
+
+    assert answer.startswith(b"http/1.1 503 ")
+    assert answer.count(b"\r\nconnection: close\r\n") == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_first_stream_raises_a_soft_limit_of_descriptors(
+    new_site: Callable[..., Site], room: str, kind: str
+):
+    site = new_site(kind)
+    (worker,) = site.server.workers()
+    worker.rlimit(psutil.RLIMIT_NOFILE, (64, 1024))
+
+    site.browser(room).wait_open()
+
+    assert worker.rlimit(psutil.RLIMIT_NOFILE) == (1024, 1024)
 
 
 @pytest.mark.parametrize("kind", KINDS)
