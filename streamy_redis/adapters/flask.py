@@ -116,6 +116,7 @@ class StreamResponse(Response):
         self._body = body
         self.direct_passthrough = True
         # Browsers take no other for a stream.
+        self.status_code = HTTPStatus.OK
         self.headers["Content-Type"] = content_type
         self.headers.setdefault(*_NOT_TO_BE_ENCODED)
         # For each class that it may become: there is no length to know, and nobody is to wait for

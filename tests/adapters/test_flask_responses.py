@@ -57,6 +57,7 @@ class Ranch(Response):
     """One that does everything when it is made, and takes no more than Flask gives."""
 
     __slots__ = ("mark",)
+    default_status = 201
 
     def __init__(self, response: Any = None, status: Any = None, headers: Any = None) -> None:
         super().__init__(response, status, headers, mimetype="application/json")
@@ -202,6 +203,8 @@ def test_a_class_that_does_everything_when_it_is_made_does_it_for_a_stream(
 
     assert made is response
     assert response.headers["X-View"] == "this"
+    # Browsers give up on any other.
+    assert answer.status_code == 200
     # The test client makes its answer by the same class.
     assert response.mimetype == "text/event-stream"
     assert answer.headers["Cache-Control"] == "no-store, no-transform"
