@@ -158,7 +158,8 @@ class StreamConfig:
         max_backlog: unsent live events at which a slow client's response is cut; it resumes from
             its cursor.
         max_backlog_bytes: the same in bytes of whole frames, as they are written. One always fits.
-        write_timeout: seconds that one write to a client may take.
+        write_timeout: seconds that one write to a client may take, here and, where it can be told,
+            in the kernel.
         send_timeout: seconds after which a send gives up on Redis.
         max_retries: retries of a send within send_timeout.
         position_check_interval: seconds of silence on a stream after which the log is compared

@@ -20,10 +20,10 @@ from .shown import Shown, Transport
 
 __all__ = ["Connection"]
 
-# Seconds until one that isn't shown is looked for, so that one look is good enough for all that
-# came meanwhile; each costs as much as there are. And those that nobody looks at are older then
-# than what sockets.py remembers.
+# Seconds between two times at which those are looked for that aren't shown: a look costs as much as
+# there are connections, and is good for all that have come since.
 _LOOK_INTERVAL = 1.0
+# Seconds that one is older by then at least: what sockets.py has seen before doesn't show it.
 _LOOK_DELAY = 0.2
 
 

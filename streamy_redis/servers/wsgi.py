@@ -64,7 +64,8 @@ def swap_user_timeout(environ: Mapping[str, Any], was: int, to: int) -> None:
             with sockets.duplicate(shown.fileno()) as connection:
                 sockets.swap_user_timeout(connection, was, to)
             return
-        for connection in sockets.between(*_ends(environ), came_just_now=True):
+        # At the end of a stream many may look at once, and none of them is new.
+        for connection in sockets.between(*_ends(environ), came_just_now=was == 0):
             sockets.swap_user_timeout(connection, was, to)
 
 

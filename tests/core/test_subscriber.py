@@ -47,6 +47,16 @@ def _subscriber(
     )
 
 
+@pytest.mark.parametrize(
+    ("seconds", "milliseconds"), [(30.0, 30_000), (0.001, 1), (0.0014, 1), (1e9, 2**31 - 1)]
+)
+def test_tcp_may_wait_for_a_client_as_long_as_a_write(seconds: float, milliseconds: int):
+    """0 would be the kernel's own time, and more than an int of C holds is an error."""
+    pacing = dataclasses.replace(PACING, write_timeout=seconds)
+
+    assert _subscriber(pacing=pacing).user_timeout == milliseconds
+
+
 def _live(**arguments: object) -> Subscriber:
     subscriber = _subscriber(**arguments)
     subscriber.receive_history(_page(RedisModel(), subscriber), 0.0, asked_at=0.0)
