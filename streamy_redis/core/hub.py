@@ -27,7 +27,7 @@ from .gap import cursor_ttl_of
 from .history import HistoryPage, HistoryRequest
 from .outbox import Delivery, Failure, Outbox
 from .pages import PageLimits, Pages
-from .publication import NO_TAG, Position, Publication
+from .publication import NO_TAG, Position, Publication, named_frame
 from .stats import StreamStats
 from .subscriber import EXPIRY_SLACK, CloseReason, Outgoing, State, Subscriber
 from .witness import Witnesses
@@ -76,6 +76,7 @@ class _Feed:
         "is_gone",
         "is_subscribed",
         "live",
+        "name_bytes",
         "position",
         "recent",
         "recent_bytes",
@@ -105,6 +106,8 @@ class _Feed:
         self.live: dict[Subscriber, None] = {}
         # Those that are LIVE and rest, by what they get of the same publications.
         self.resting: dict[_Form, dict[Subscriber, None]] = {}
+        # What a name that one of those has asked for adds to a frame, at most.
+        self.name_bytes = 0
         # The same as lists, until somebody comes or goes: each flush walks through them.
         self.rested: list[tuple[_Form, list[Subscriber]]] | None = None
         # What those that rest get at the next flush, and when they got something last.
@@ -156,6 +159,9 @@ class _Feed:
     def rest(self, subscriber: Subscriber) -> None:
         self.resting.setdefault(_form_of(subscriber), {})[subscriber] = None
         self.rested = None
+        if subscriber.event_name is not None:
+            line = named_frame(b"", subscriber.event_name.encode())
+            self.name_bytes = max(self.name_bytes, len(line))
 
     def stir(self, subscriber: Subscriber) -> None:
         form = _form_of(subscriber)
@@ -592,7 +598,7 @@ class Hub:
             self._deliver_to_backlogs(feed, publication, now)
         if feed.resting:
             feed.batch.append(publication)
-            feed.batch_bytes += len(publication.frame)
+            feed.batch_bytes += len(publication.frame) + feed.name_bytes
             feed.delivered_at = now
             self._deliveries[feed] = None
             if len(feed.batch) >= self._max_batch or feed.batch_bytes >= self._max_batch_bytes:

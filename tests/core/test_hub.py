@@ -75,29 +75,35 @@ class Process:
         self.redis.advance(seconds)
         self.hub.tick(self.now)
 
-    def new(self, cursor: Position | None = None, pacing: Pacing | None = PACING) -> Subscriber:
+    def new(
+        self,
+        cursor: Position | None = None,
+        pacing: Pacing | None = PACING,
+        *,
+        event_name: str | None = None,
+    ) -> Subscriber:
         return Subscriber(
             STREAM,
             Client(),
             LIMITS,
             cursor=cursor,
             replay=0,
-            event_name=None,
+            event_name=event_name,
             pacing=pacing,
             now=self.now,
         )
 
-    def add(self, cursor: Position | None = None) -> Subscriber:
-        subscriber = self.new(cursor)
+    def add(self, cursor: Position | None = None, *, event_name: str | None = None) -> Subscriber:
+        subscriber = self.new(cursor, event_name=event_name)
         assert self.hub.add(subscriber, self.now)
         if STREAM in self.hub.commands_to_send().subscribe:
             self.redis.is_subscribed = True
             self.hub.receive_subscribed(STREAM)
         return subscriber
 
-    def rest(self) -> Subscriber:
+    def rest(self, *, event_name: str | None = None) -> Subscriber:
         """One that has written all it had."""
-        subscriber = self.add()
+        subscriber = self.add(event_name=event_name)
         self.read_log()
         assert self.take(subscriber)
         assert not self.take(subscriber)
@@ -223,6 +229,14 @@ def test_who_does_not_take_a_batch_of_more_bytes_than_a_backlog_overflows(proces
     process.send(3, size=LIMITS.max_backlog_bytes // 2)
 
     assert [s.closed for s in resting] == [CloseReason.OVERFLOW] * 3
+
+
+def test_the_names_that_a_batch_is_given_are_bytes_of_it(process: Process):
+    named = process.rest(event_name="n" * (LIMITS.max_backlog_bytes // 3))
+
+    process.send(LIMITS.max_backlog)
+
+    assert named.closed is CloseReason.OVERFLOW
 
 
 def test_who_takes_in_time_gets_all_of_a_batch_larger_than_a_backlog(process: Process):
