@@ -376,8 +376,12 @@ def _check_form(url: str) -> None:
             "user's name and an argument everything but letters and digits is percent-encoded, "
             "%40 for @ and %2F for /, as urllib.parse.quote(password, safe='') does it"
         )
+    if parts.scheme == "unix":
+        if parts.hostname or not parts.path:
+            raise WrongSetting("the Redis URL names no socket: its path, as unix:///run/redis.sock")
+        return
     database = parts.path.strip("/")
-    if parts.scheme != "unix" and database and not database.isdecimal():
+    if database and not database.isdecimal():
         raise WrongSetting("the database in the Redis URL, behind its last /, must be a number")
 
 

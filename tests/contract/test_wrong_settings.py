@@ -42,6 +42,8 @@ WRONG = {
     "redis://127.0.0.1:1/0?password=p@secret": "percent-encoded",
     "unix://:secret@x/ret@/tmp/redis.sock": "percent-encoded",
     "unix:///tmp/redis.sock?ssl=true": "ssl",
+    "unix://": "unix:///run/redis.sock",
+    "unix://:secret@run/redis.sock": "unix:///run/redis.sock",
     "https://:secret@127.0.0.1:1/0": "redis://",
 }
 # What redis-py finds only at connecting.
