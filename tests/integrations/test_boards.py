@@ -175,9 +175,10 @@ def test_the_kill_route_kills_this_server_s_workers_only(boards: Boards):
 @pytest.mark.parametrize(
     ("folder", "server"),
     [
-        ("gunicorn-flask", "gunicorn --bind 127.0.0.1:{port}"),
+        ("gunicorn-flask", "gunicorn --bind 127.0.0.1:{port} app:app"),
         # Without workers: what started it has other children.
-        ("uvicorn-starlette", "uvicorn --port {port}"),
+        ("gunicorn-flask", "flask --app app run --port {port}"),
+        ("uvicorn-starlette", "uvicorn --port {port} app:app"),
     ],
 )
 def test_the_kill_route_spares_what_was_started_beside_the_server(
@@ -185,7 +186,7 @@ def test_the_kill_route_spares_what_was_started_beside_the_server(
 ):
     port = free_port()
     # One process group for both, as a script's children have.
-    command = f"sleep 60 & echo beside $!; {sys.executable} -m {server.format(port=port)} app:app"
+    command = f"sleep 60 & echo beside $!; {sys.executable} -m {server.format(port=port)}"
     script = Child(
         ["sh", "-c", f"{command} & wait"],
         tmp_path / "log",
