@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-__all__ = ["BatchSize", "move_batch", "move_newest"]
+__all__ = ["BatchSize", "move_batch", "move_newest", "move_result"]
 
 
 class Sized(Protocol):
@@ -59,7 +59,7 @@ def move_batch(
         try:
             if batch and total + waiting[0].size > most_bytes:
                 return
-            _move(waiting.popleft, batch)
+            move_result(waiting.popleft, batch)
         except IndexError:
             return
         total += batch[-1].size
@@ -68,12 +68,13 @@ def move_batch(
 def move_newest(rest: deque[Item], held: list[Item]) -> None:
     """Moves the newest of rest into held, if there is one."""
     try:
-        _move(rest.pop, held)
+        move_result(rest.pop, held)
     except IndexError:
         return
 
 
-def _move(pop: Callable[[], Item], into: list[Item]) -> None:
+def move_result(pop: Callable[[], Item | None], into: list[Item]) -> None:
+    """Appends what pop returns, unless that is None, and is never interrupted between the two."""
     # One call of C. An exception that is thrown into a thread comes between two instructions of
     # Python; after `item = pop()` it would leave the item in neither of the two.
     into.extend(itertools.islice(iter(pop, None), 1))

@@ -42,6 +42,7 @@ from ..servers.watch import ServerWatch
 from ..tally import Tally
 from .handover import ResponseHead, Sockets, SocketWriter, TakenSocket, closed_connection
 from .history import HistoryReader
+from .wakeup import WakeUp, do_elsewhere, take_turn
 from .wire import Wire, open_wire
 
 __all__ = ["Listener"]
@@ -70,14 +71,19 @@ class Listener:
         # Held by the one thread that writes what the hub drains, so that each client gets it in
         # order; taken before the hub's lock.
         self.flushing = threading.Lock()
-        # Whose responses were dropped without a word.
+        # Who comes and goes without a wait: readers inside this process, whose threads may be
+        # interrupted anywhere, and those whose responses were dropped without a word. For the
+        # ticker, to which nobody throws anything.
+        self._arrived: deque[Subscriber] = deque()
         self._forgotten: deque[Subscriber] = deque()
+        self._has_moved = WakeUp()
         # Made by the first response that is handed over.
         self._sockets: Sockets | None = None
         self._history = HistoryReader(pool, config)
         self._threads: list[threading.Thread] = []
-        self._closing = threading.Event()
-        self._has_requests = threading.Event()
+        self._has_started = False
+        self._closing = WakeUp()
+        self._has_requests = WakeUp()
         # While connected.
         self._channels: _Channels | None = None
         self._link = Link()
@@ -112,6 +118,7 @@ class Listener:
     def has_subscribers(self) -> bool:
         """Whether anybody reads in this process."""
         with self._lock:
+            self._let_come_and_go(time.monotonic())
             return self._hub.has_subscribers
 
     def add(self, subscriber: Subscriber, port: int | None = None) -> bool:
@@ -151,6 +158,22 @@ class Listener:
         with self._lock:
             self._hub.refuse(subscriber, time.monotonic())
         self.drain()
+
+    def add_soon(self, subscriber: Subscriber) -> None:
+        """The same for a reader inside this process, of whom there are never too many.
+
+        Where the caller is interrupted, it is still to be forgotten.
+        """
+        if not self._has_started:
+            # In this thread, which may be the main one: there it sees the signals.
+            self._watch_server()
+            do_elsewhere("start", self._start_undisturbed)
+        self._arrived.append(subscriber)
+        self._has_moved.set()
+        if self._closing.is_set():
+            # Too late for the ticker.
+            with self._lock:
+                self._let_come_and_go(time.monotonic())
 
     def prepare_handover(self, connection: socket.socket, body_size: int) -> TakenSocket:
         """What hand_over() takes, of the socket of a request. Nothing has changed yet.
@@ -244,8 +267,16 @@ class Listener:
         self.drain()
 
     def forget(self, subscriber: Subscriber) -> None:
-        """The same from a finalizer, which may run in the middle of anything: no lock is taken."""
+        """The same, soon, from a finalizer too, which may run in the middle of anything."""
         self._forgotten.append(subscriber)
+        self._has_moved.set()
+
+    def _let_come_and_go(self, now: float) -> None:
+        """Under the lock."""
+        while self._arrived:
+            self._hub.add(self._arrived.popleft(), now)
+        while self._forgotten:
+            self._hub.remove(self._forgotten.popleft(), CloseReason.DISCONNECT, now)
 
     def close(self) -> None:
         """Ends all responses and threads, and closes the connection."""
@@ -253,9 +284,12 @@ class Listener:
         _started.discard(self)
         atexit.unregister(self._end_with_process)
         with self._lock:
-            self._hub.close(time.monotonic())
+            now = time.monotonic()
+            self._let_come_and_go(now)
+            self._hub.close(now)
             threads, self._threads = self._threads, []
         self.drain()
+        self._has_moved.set()
         self._has_requests.set()
         self._wake()
         if self._sockets is not None:
@@ -277,7 +311,7 @@ class Listener:
         Repeating it is harmless.
         """
         # Another one, since whoever held the lock of the old one may not be here.
-        self._closing = threading.Event()
+        self._closing = WakeUp()
         self._closing.set()
         self._history.close()
         if self._channels is not None:
@@ -301,17 +335,34 @@ class Listener:
         # All of them but for those that an earlier call could start before threads ran out.
         for name, loop in loops[len(self._threads) :]:
             self._start_thread(name, loop)
+        self._has_started = True
+
+    def _start_undisturbed(self) -> None:
+        with self._lock:
+            try:
+                self._start()
+            except RuntimeError as exc:
+                _log.warning("nothing can be received: %s", exc)
 
     def _start_thread(self, name: str, loop: Callable[[], None]) -> None:
         _watch_forks()
         _started.add(self)
+        starting = threading.Lock()
         thread = threading.Thread(
-            target=self._supervise, args=(name, loop), name=f"streamy-redis-{name}", daemon=True
+            target=self._supervise,
+            args=(name, loop, starting),
+            name=f"streamy-redis-{name}",
+            daemon=True,
         )
-        thread.start()
-        self._threads.append(thread)
+        with starting:
+            thread.start()
+            # Not where its start was interrupted: then the next one starts another.
+            self._threads.append(thread)
 
-    def _supervise(self, name: str, loop: Callable[[], None]) -> None:
+    def _supervise(self, name: str, loop: Callable[[], None], starting: threading.Lock) -> None:
+        with starting:
+            if threading.current_thread() not in self._threads:
+                return
         pid = os.getpid()
         while not self._closing.is_set():
             try:
@@ -327,19 +378,24 @@ class Listener:
             threading.Event().wait()
 
     def _tick(self) -> None:
+        next_tick = time.monotonic() + TICK_INTERVAL
         while True:
-            self._closing.wait(TICK_INTERVAL)
+            self._has_moved.wait(next_tick - time.monotonic())
+            self._has_moved.clear()
             # In a fork it is another one by now.
             if self._closing.is_set():
                 return
             with self._lock:
                 now = time.monotonic()
-                while self._forgotten:
-                    self._hub.remove(self._forgotten.popleft(), CloseReason.DISCONNECT, now)
-                self._follow_servers(now)
-                self._hub.tick(now)
+                self._let_come_and_go(now)
+                is_due = now >= next_tick
+                if is_due:
+                    next_tick = now + TICK_INTERVAL
+                    self._follow_servers(now)
+                    self._hub.tick(now)
             self.drain()
-            self._tally.update()
+            if is_due:
+                self._tally.update()
 
     def _watch_server(self) -> ServerWatch:
         if self._server is None:
@@ -377,12 +433,17 @@ class Listener:
         if self._hub.has_commands:
             self._wake()
         interruption: BaseException | None = None
-        # Whoever writes already looks again when it is done.
-        while self._hub.has_writes and self.flushing.acquire(blocking=False):
+        while self._hub.has_writes:
+            turn: list[bool] = []
             try:
+                take_turn(self.flushing, turn)
+                if turn == [False]:
+                    # Whoever writes already looks again when it is done.
+                    break
                 interruption = self._flush() or interruption
             finally:
-                self.flushing.release()
+                if turn == [True]:
+                    self.flushing.release()
         if interruption is not None:
             raise interruption
 

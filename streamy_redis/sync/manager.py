@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import time
 import weakref
@@ -27,6 +28,7 @@ from ..config import (
     with_settings,
 )
 from ..connections import check_url, pool, url_from_environment
+from ..core.batch import move_result
 from ..core.event import encode_end, encode_event, encode_events, validate_event_name
 from ..core.headers import stream_headers
 from ..core.history import StreamInfo
@@ -46,6 +48,7 @@ from .pipelines import Pipelines
 from .publisher import Publisher
 from .stream import Stream
 from .subscription import Subscription
+from .wakeup import do_elsewhere
 
 if TYPE_CHECKING:
     from flask import Flask, Response
@@ -492,9 +495,16 @@ class StreamManager:
         self._apps.go_back_to(self._app_first)
 
     def _close_process(self) -> None:
-        process = self._processes.pop(os.getpid(), None)
-        if process is not None:
-            process.close()
+        processes: list[_Process] = []
+        try:
+            move_result(functools.partial(self._processes.pop, os.getpid(), None), processes)
+            for process in processes:
+                process.close()
+        except BaseException:
+            for process in processes:
+                # Who is interrupted leaves nothing open.
+                do_elsewhere("close", process.close)
+            raise
 
     def __enter__(self) -> StreamManager:
         return self

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -15,6 +14,7 @@ from ..exceptions import ResponseCut
 from ..servers.descriptors import is_shortage
 from .handover import ResponseHead, TakenSocket, obstacle, response_head
 from .listener import Listener
+from .wakeup import WakeUp
 
 __all__ = ["Handover", "Stream"]
 
@@ -38,7 +38,7 @@ class Stream:
     ) -> None:
         self._listener = listener
         self._config = config
-        self._ready = threading.Event()
+        self._ready = WakeUp()
         # Breaks the connection off, with a write under way, and says whether it could: the server
         # has to show it.
         self.abort: Callable[[], bool] | None = None
@@ -73,6 +73,10 @@ class Stream:
             port: where the WSGI request came to that it answers.
         """
         return self._listener.add(self.subscriber, port)
+
+    def add_soon(self) -> None:
+        """Registers a reader inside this process, whose thread may be interrupted anywhere."""
+        self._listener.add_soon(self.subscriber)
 
     def wait_open(self) -> None:
         """Waits a moment until the log has said where the stream begins, or that it has ended.

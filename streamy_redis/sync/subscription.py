@@ -34,6 +34,9 @@ class Subscription:
         TimeoutError: no event came within ``timeout``. Iterating again waits for the same one.
     """
 
+    # None before it is entered, and when it is finished.
+    _stream: Stream | None = None
+
     def __init__(
         self,
         listener: Callable[[], Listener],
@@ -49,8 +52,6 @@ class Subscription:
         self._replay: Replay = replay
         self._timeout = timeout
         self._incoming = Incoming(stream_id, cursor)
-        # None before it is entered, and when it is finished.
-        self._stream: Stream | None = None
 
     def __enter__(self) -> Subscription:
         if self._stream is None and not self._incoming.is_finished:
@@ -76,7 +77,10 @@ class Subscription:
             if not self._receive(until):
                 assert self._timeout is not None
                 raise self._incoming.nothing_within(self._timeout)
-        return events.popleft()
+        # An exception that is thrown in comes behind a call: this way the event is still there.
+        event = events[0]
+        del events[0]
+        return event
 
     def close(self) -> None:
         """Stops receiving. Repeating it is harmless."""
@@ -85,8 +89,11 @@ class Subscription:
 
     def _leave(self) -> None:
         if self._stream is not None:
-            self._stream.close()
+            self._stream.forget()
             self._stream = None
+
+    # Nobody need close one that is given up, and who is interrupted at its end hasn't.
+    __del__ = _leave
 
     def _open(self) -> None:
         stream = self._new_stream()
@@ -95,7 +102,7 @@ class Subscription:
                 trouble = stream.trouble
                 raise self._incoming.unavailable(explained(trouble)) from trouble
         except BaseException:
-            stream.close()
+            stream.forget()
             raise
         self._incoming.cursor = stream.subscriber.start
         self._stream = stream
@@ -109,9 +116,9 @@ class Subscription:
             replay=self._replay,
         )
         try:
-            stream.add()
+            stream.add_soon()
         except BaseException:
-            stream.close()
+            stream.forget()
             raise
         return stream
 
@@ -119,9 +126,14 @@ class Subscription:
         """Takes what comes; False if nothing did."""
         if self._stream is None:
             raise self._incoming.cut() if self._incoming.is_cut else StopIteration
-        outgoing = self._stream.take(until=until)
-        if not self._incoming.receive(outgoing):
-            self._stream = self._new_stream()
-        elif self._incoming.is_finished:
+        try:
+            outgoing = self._stream.take(until=until)
+            if not self._incoming.receive(outgoing):
+                self._stream = self._new_stream()
+            elif self._incoming.is_finished:
+                self._leave()
+        except BaseException:
+            # What it had taken may not have come: another reader begins behind what has.
             self._leave()
+            raise
         return bool(outgoing.frames) or outgoing.closed is not None

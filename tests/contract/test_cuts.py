@@ -33,3 +33,12 @@ def test_what_was_cut_takes_nothing_from_the_others(
             stored = {event.id: event.data for event in itertools.islice(events, count)}
     assert told["returned"].items() <= stored.items(), "a reply was another command's"
     assert len(set(stored.values())) == len(stored) == count, "repeated"
+
+
+@pytest.mark.parametrize("kind", ["subscribe", "live", "writer", "info", "close", "first"])
+def test_wherever_a_handler_raises_nothing_hangs_and_nobody_is_left(
+    kind: str, redis_url: str, prefix: str
+):
+    told = outcome("cut_everywhere", redis_url, prefix, kind=kind)
+
+    assert told["cuts"] >= 15
