@@ -63,6 +63,8 @@ class Listener:
         self._tally = tally
         self._history = HistoryReader(pool, config)
         self._task: asyncio.Task[None] | None = None
+        # What the ticker does when nobody reads any more.
+        self._close: Callable[[], object] | None = None
         self._is_closing = False
         self._server: ServerWatch | None = None
         self._has_requests = anyio.Event()
@@ -143,6 +145,17 @@ class Listener:
         self._hub.wake(subscriber)
         self.drain()
 
+    def give_up(self, close: Callable[[], object]) -> None:
+        """Nobody adds more: calls close once nobody reads."""
+        self._close = close
+        self._close_unused()
+
+    def _close_unused(self) -> None:
+        if self._close is not None and not self._hub.has_subscribers:
+            # Once: another time it would interrupt the first.
+            close, self._close = self._close, None
+            close()
+
     async def close(self) -> None:
         """Ends all responses and tasks, and closes the connection."""
         self._is_closing = True
@@ -212,6 +225,7 @@ class Listener:
             self._hub.tick(now)
             self.drain()
             self._tally.update()
+            self._close_unused()
 
     def drain(self) -> None:
         """Passes on what the hub has decided."""

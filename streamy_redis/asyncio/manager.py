@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import time
+import weakref
 from collections.abc import AsyncIterator, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,8 @@ class AsyncStreamManager:
         await streams.send_event("room", {"hello": "world"})
 
     Nothing is connected or started before first use. One manager may be used from several event
-    loops: each has its own connections, which are closed with the loop's tasks.
+    loops: each has its own connections, which are closed with the loop's tasks. One that is
+    dropped without ``aclose`` closes by itself, once nobody reads.
 
     Args:
         redis: a URL, a ``redis.asyncio.Redis``, or None for the environment's
@@ -95,6 +97,8 @@ class AsyncStreamManager:
         # What was acknowledged, by the Redis and the prefix: it outlives event loops.
         self._remembered: dict[tuple[object, str], Witnesses] = {}
         self._tally = Tally()
+        # Nobody need close it.
+        weakref.finalize(self, _give_up, self._loops).atexit = False
 
     @property
     def _config(self) -> StreamConfig:
@@ -432,6 +436,14 @@ class AsyncStreamManager:
         return loop
 
 
+def _give_up(loops: dict[asyncio.AbstractEventLoop, _Loop]) -> None:
+    """Nobody refers to a manager any more."""
+    for running, loop in loops.items():
+        # One that is closed has closed what was its own.
+        with contextlib.suppress(RuntimeError):
+            running.call_soon_threadsafe(loop.give_up)
+
+
 class _Loop:
     """What one event loop has of a manager."""
 
@@ -471,6 +483,10 @@ class _Loop:
     async def close(self) -> None:
         self._keeper.cancel()
         await asyncio.wait([self._keeper])
+
+    def give_up(self) -> None:
+        """Nobody adds more: closes once nobody reads."""
+        self.listener.give_up(self._keeper.cancel)
 
     def new_stream(
         self,

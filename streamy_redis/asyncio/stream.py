@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 
 import anyio
@@ -36,6 +37,7 @@ class Stream:
         pacing: Pacing | None = None,
     ) -> None:
         self._listener = listener
+        self._loop = asyncio.get_running_loop()
         # Where somebody waits for wake().
         self._waiter: asyncio.Future[None] | None = None
         self.subscriber = Subscriber(
@@ -146,3 +148,9 @@ class Stream:
     def close(self) -> None:
         """The client has left, or has been told all. Repeating it is harmless."""
         self._listener.remove(self.subscriber)
+
+    def forget(self) -> None:
+        """As close(), but soon, and from a finalizer, too, which any thread may run."""
+        # A loop that is closed reads no more.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self.close)

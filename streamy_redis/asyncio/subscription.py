@@ -35,6 +35,9 @@ class AsyncSubscription:
         TimeoutError: no event came within ``timeout``. Iterating again waits for the same one.
     """
 
+    # None before it is entered, and when it is finished.
+    _stream: Stream | None = None
+
     def __init__(
         self,
         listener: Callable[[], Listener],
@@ -50,8 +53,6 @@ class AsyncSubscription:
         self._replay: Replay = replay
         self._timeout = timeout
         self._incoming = Incoming(stream_id, cursor)
-        # None before it is entered, and when it is finished.
-        self._stream: Stream | None = None
 
     async def __aenter__(self) -> AsyncSubscription:
         if self._stream is None and not self._incoming.is_finished:
@@ -90,6 +91,11 @@ class AsyncSubscription:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
+
+    def __del__(self) -> None:
+        # Nobody need close one that is given up.
+        if self._stream is not None:
+            self._stream.forget()
 
     async def _open(self) -> None:
         stream = self._new_stream()

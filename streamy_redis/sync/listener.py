@@ -77,6 +77,8 @@ class Listener:
         self._arrived: deque[Subscriber] = deque()
         self._forgotten: deque[Subscriber] = deque()
         self._has_moved = WakeUp()
+        # What the ticker does when nobody reads any more.
+        self._close: Callable[[], None] | None = None
         # Made by the first response that is handed over.
         self._sockets: Sockets | None = None
         self._history = HistoryReader(pool, config)
@@ -278,6 +280,14 @@ class Listener:
         while self._forgotten:
             self._hub.remove(self._forgotten.popleft(), CloseReason.DISCONNECT, now)
 
+    def give_up(self, close: Callable[[], None]) -> None:
+        """Nobody adds more: calls close once nobody reads. From a finalizer."""
+        self._close = close
+        if self._has_started:
+            self._has_moved.set()
+        else:
+            do_elsewhere("close", close)
+
     def close(self) -> None:
         """Ends all responses and threads, and closes the connection."""
         self._closing.set()
@@ -396,6 +406,8 @@ class Listener:
             self.drain()
             if is_due:
                 self._tally.update()
+            if self._close is not None and not self.has_subscribers:
+                self._close()
 
     def _watch_server(self) -> ServerWatch:
         if self._server is None:

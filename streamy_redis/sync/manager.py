@@ -73,7 +73,7 @@ class StreamManager:
 
     Nothing is connected or started before first use. One manager may be shared by all threads
     and greenlets of a process, and by the processes forked from it: each makes its own
-    connections.
+    connections. One that is dropped without ``close`` closes by itself, once nobody reads.
 
     Args:
         redis: a URL, a ``redis.Redis``, or None for the app's ``STREAMY_REDIS_URL``, the
@@ -116,6 +116,8 @@ class StreamManager:
             self.init_app(app)
         if self._source is None and self._named.url is None:
             check_url(url_from_environment())
+        # Nobody need close it. At exit the threads end by themselves.
+        weakref.finalize(self, _give_up, self._processes).atexit = False
         # What closing goes back to.
         self._named_first = self._named
         self._app_first = app
@@ -533,6 +535,13 @@ class StreamManager:
             process = self._processes.setdefault(pid, new)
             self._remembered = {place: process.witnesses}
         return process
+
+
+def _give_up(processes: dict[int, _Process]) -> None:
+    """Nobody refers to a manager any more."""
+    process = processes.get(os.getpid())
+    if process is not None:
+        process.listener.give_up(process.close)
 
 
 class _Process:
