@@ -171,7 +171,8 @@ class Pages:
         batch = []
         for key in list(itertools.islice(self._small, most)):
             request = self._small.pop(key)
-            if _those_still_there(request.recipients):
+            request.recipients = _those_still_there(request.recipients)
+            if request.recipients:
                 batch.append(request)
             else:
                 self._failures.pop(key, None)
@@ -287,7 +288,8 @@ class Pages:
             self._idle[stream_id] = None
             return
         self._idle.pop(stream_id, None)
-        if stream_id in self._kept:
+        # Who comes after a look was found to be of no use waits for the page with the others.
+        if stream_id in self._kept and stream_id not in self._fulls:
             self._looks[stream_id] = None
         else:
             self._fulls[stream_id] = None

@@ -145,6 +145,26 @@ def test_those_who_are_far_get_their_page_however_many_come_to_the_beginning():
     assert pages <= 4
 
 
+def test_who_comes_back_to_a_page_that_was_kept_while_another_has_its_turn_next():
+    asking = Asking(page_events=3)
+    positions = asking.send(12)
+    asking.after(positions[0])
+    asking.read()
+    ask_for(asking, 2)
+    # What was kept is of no use to him, and the others are before him.
+    far = asking.after(positions[9])
+    asking.answer(asking.batch())
+
+    near = asking.after(positions[0])
+    under_way = asking.batch()
+    asking.pages.tick(asking.now + 1.0)
+    asking.answer(under_way)
+    asking.read()
+
+    assert near.page is not None
+    assert far.page is not None
+
+
 def test_what_those_who_left_were_waiting_for_is_not_read():
     asking = Asking()
     first, *_ = asking.send(3)
@@ -154,6 +174,21 @@ def test_what_those_who_left_were_waiting_for_is_not_read():
 
     assert not asking.batch()
     assert not asking.pages.has_requests
+
+
+def test_those_who_left_are_forgotten_while_somebody_stays():
+    asking = Asking()
+    staying = asking.check()
+    for _ in range(3):
+        asking.check().is_gone = True
+        [request] = asking.batch()
+        asking.pages.failed(request, asking.now)
+        asking.now += 1.5
+        asking.pages.tick(asking.now)
+
+    [request] = asking.batch()
+
+    assert list(request.recipients) == [staying]
 
 
 # -- batches --------------------------------------------------------------------------------------
