@@ -583,7 +583,13 @@ def _async_checking(kind: Any) -> Any:
 
         async def disconnect(self, *args: Any, **options: Any) -> None:
             self.cuts += 1
-            await super().disconnect(*args, **options)
+            transport: Any = getattr(getattr(self, "_writer", None), "transport", None)
+            try:
+                await super().disconnect(*args, **options)
+            finally:
+                # TLS waits for the other side's goodbye, longer than an event loop may live.
+                if transport is not None:
+                    transport.abort()
 
     return Checking
 
