@@ -180,7 +180,8 @@ STEERING = "\x1b]0;title\x07\x1b[31m\x9b31m\x7f\u202e\u2066"
 
 def answer(connection: socket.socket, reply: bytes) -> None:
     """What a Redis does for HELLO and the like, and this reply for whatever a command asks."""
-    with connection, connection.makefile("rb") as lines:
+    # A command that has had its fill leaves.
+    with connection, connection.makefile("rb") as lines, contextlib.suppress(ConnectionError):
         while (head := lines.readline()).startswith(b"*"):
             words = []
             for _ in range(int(head[1:])):
