@@ -213,8 +213,14 @@ class Listener:
         while not self._is_closing:
             try:
                 await loop()
-            except Exception:
+            except BaseException as exc:
+                # Whoever throws a CancelledError without having cancelled us only fails.
+                if _is_cancelled():
+                    raise
                 _log.exception("the %s task failed; it is started again", name)
+                if isinstance(exc, KeyboardInterrupt | SystemExit):
+                    # Aimed at the process: the loop raises it, and may go on.
+                    asyncio.get_running_loop().call_soon(_raise, exc)
                 await anyio.sleep(1.0)
 
     async def _tick(self) -> None:
@@ -280,11 +286,13 @@ class Listener:
         pages: list[HistoryPage | Exception]
         asked_at = time.monotonic()
         lost: Exception | None = None
+        thrown: BaseException | None = None
         try:
             pages = await self._history.read(requests)
-        except Exception as exc:
+        except BaseException as exc:
             # Whatever it was: a request without an answer would keep its stream waiting for ever.
-            pages, lost = [], exc
+            thrown, pages = exc, []
+            lost = exc if isinstance(exc, Exception) else redis.ConnectionError("interrupted")
         if len(pages) < len(requests):
             lost = lost or redis.TimeoutError("Redis did not answer in time")
             pages += [lost] * (len(requests) - len(pages))
@@ -299,6 +307,9 @@ class Listener:
                 self._hub.history_failed(request, now)
         self._unreadable = next((page for page in pages if isinstance(page, Exception)), None)
         self.drain()
+        if thrown is not None and not isinstance(thrown, Exception):
+            # For whoever supervises.
+            raise thrown
 
     def _receive_page(
         self, request: HistoryRequest, page: HistoryPage | Exception, now: float, asked_at: float
@@ -367,6 +378,11 @@ class Listener:
             else:
                 self._hub.receive_publication(stream_id, publication, now)
         self.drain()
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _raise(error: BaseException) -> None:

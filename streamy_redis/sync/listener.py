@@ -518,11 +518,13 @@ class Listener:
         pages: list[HistoryPage | Exception]
         asked_at = time.monotonic()
         lost: Exception | None = None
+        thrown: BaseException | None = None
         try:
             pages = self._history.read(requests)
-        except Exception as exc:
+        except BaseException as exc:
             # Whatever it was: a request without an answer would keep its stream waiting for ever.
-            pages, lost = [], exc
+            thrown, pages = exc, []
+            lost = exc if isinstance(exc, Exception) else redis.ConnectionError("interrupted")
         if self._closing.is_set():
             # In a fork the page is the parent's.
             return
@@ -541,6 +543,9 @@ class Listener:
                     self._hub.history_failed(request, now)
         self._unreadable = next((page for page in pages if isinstance(page, Exception)), None)
         self.drain()
+        if thrown is not None and not isinstance(thrown, Exception):
+            # For whoever supervises.
+            raise thrown
 
     def _receive_page(
         self, request: HistoryRequest, page: HistoryPage | Exception, now: float, asked_at: float
