@@ -27,20 +27,22 @@ def test_every_thread_that_system_exit_is_thrown_into_goes_on(
     redis_url: str, prefix: str, logged: Callable[[], str]
 ):
     names = ["listener", "history", "ticker"]
-    with StreamManager(redis_url, config=StreamConfig(prefix=prefix)) as streams:
-        with streams.subscribe("room", timeout=5) as events:
-            for thread in list(streams._process.listener._threads):
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                    ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit)
-                )
-            # Wakes each of them.
-            streams.send_event("room", "a")
-            with streams.subscribe("other", timeout=5):
-                pass
-            Deadline(5).until(lambda: logged().count("is started again") == 3, logged)
-            streams.send_event("room", "b")
+    with (
+        StreamManager(redis_url, config=StreamConfig(prefix=prefix)) as streams,
+        streams.subscribe("room", timeout=5) as events,
+    ):
+        for thread in list(streams._process.listener._threads):
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit)
+            )
+        # Wakes each of them.
+        streams.send_event("room", "a")
+        with streams.subscribe("other", timeout=5):
+            pass
+        Deadline(5).until(lambda: logged().count("is started again") == 3, logged)
+        streams.send_event("room", "b")
 
-            assert [next(events).data, next(events).data] == ["a", "b"]
+        assert [next(events).data, next(events).data] == ["a", "b"]
     assert all(logged().count(f"the {name} thread failed") == 1 for name in names)
 
 
