@@ -121,9 +121,10 @@ LARGEST_BATCH_EVENTS = 5000
 LARGEST_BATCH_BYTES = 4 * 1024 * 1024
 # Seconds after which who waits for a connection looks by itself, should nobody have told it.
 LOOK_INTERVAL = 0.25
-# A page of the log: events and bytes, whichever comes first (one event always fits).
+# A page of the log: events and bytes, whichever comes first (one event always fits). So 1,000
+# events of 1 KB, with what frames them, are one page.
 PAGE_EVENTS = 1000
-PAGE_BYTES = 1024 * 1024
+PAGE_BYTES = 1280 * 1024
 # What is read of logs in one round trip. A read that brings no page costs Redis 0.05 ms, a page of
 # 1 MiB 1 ms and more: that much a worker may keep it busy while others wait. Full pages begin with
 # one, and go back to it while a round trip takes longer than SLOW_READ seconds.

@@ -81,6 +81,7 @@ class HistoryPage:
         at_cursor_is_end: whether that entry is the end.
         runs: the entries after the cursor, or from the start that was asked for.
         is_complete: whether runs goes up to the newest.
+        entry_size: bytes that an entry takes there, on the average; 0 if that isn't known.
     """
 
     clock: int
@@ -92,6 +93,7 @@ class HistoryPage:
     at_cursor_is_end: bool
     runs: list[HistoryRun]
     is_complete: bool
+    entry_size: int = 0
 
     @property
     def start(self) -> Position:
@@ -231,13 +233,16 @@ class HistoryRequest:
         recipients: those who wait for it, and what each of them wants.
         witness: what this process knows the log to hold; one that doesn't is given up for a new
             life of the stream before it is read.
-        is_look: whether it asks if a page that was kept still holds.
+        is_look: whether it asks what a page would be like, or if one that was kept still holds.
+        count: entries of a page that is read as it is, since they are known to be small: Redis
+            doesn't look at each, nor at their bytes. 0 where it does.
     """
 
     key: HistoryKey
     recipients: dict[Recipient, HistoryRequest] = field(default_factory=dict)
     witness: Position | None = None
     is_look: bool = False
+    count: int = 0
 
     @property
     def is_for_summary(self) -> bool:
@@ -252,9 +257,9 @@ class HistoryRequest:
         """Asks for the summary only."""
         return HistoryRequest(self.key._replace(limit=0), is_look=True)
 
-    def anew(self) -> HistoryRequest:
-        """The same, for nobody yet."""
-        return HistoryRequest(self.key)
+    def page(self, count: int) -> HistoryRequest:
+        """Asks for the page."""
+        return HistoryRequest(self.key, count=count)
 
     @classmethod
     def after(cls, stream_id: str, position: Position, *, limit: int) -> HistoryRequest:

@@ -12,10 +12,14 @@ lowest of those beyond it, and only when nobody is there at the beginning again:
 meanwhile keeps nobody waiting for more than what is on the shelf, once, and a thousand readers with
 a thousand cursors cost no more than that.
 
+Nobody knows how large a page will be that Redis gives as it is, which costs it least. So the first
+read of a stream is a look, which tells how large its events are, and if there are any.
+
 A batch is what goes to Redis in one round trip: first what is small (position checks, newcomers,
-and looks whether a page that was kept still holds), then full pages, as many bytes as the window
-allows. The window follows Redis: it grows by a page while answers come quickly, and is halved when
-they don't. So full pages of all processes together never make others wait for long.
+and looks what a page would be like, or if one that was kept still holds), then full pages, as many
+bytes as the window allows. The window follows Redis: it grows by a page while answers come quickly,
+and is halved when they don't. So full pages of all processes together never make others wait for
+long.
 """
 
 from __future__ import annotations
@@ -72,6 +76,7 @@ class _Shelf:
     """What is known of one stream that is read."""
 
     __slots__ = (
+        "entry_size",
         "failures",
         "idle_since",
         "is_held",
@@ -90,6 +95,8 @@ class _Shelf:
         self.failures = 0
         # What a page of it is taken to hold; None until one was seen.
         self.page_bytes: int | None = None
+        # Bytes of an entry, on the average, as of the last read; None until there was one.
+        self.entry_size: int | None = None
         self.idle_since = 0.0
         # Where the last page ended, if something is behind it.
         self.read_up_to = (0, 0)
@@ -150,8 +157,7 @@ class Pages:
         # However much is small, a page goes with it.
         most_small = most - bool(self._fulls)
         batch = self._small_ones(most_small)
-        for stream_id in list(itertools.islice(self._looks, most_small - len(batch))):
-            batch += self._begin_to_look(stream_id)
+        batch += self._looks_to_send(most_small - len(batch))
         budget = self._window
         while self._fulls and len(batch) < most:
             stream_id = next(iter(self._fulls))
@@ -178,20 +184,28 @@ class Pages:
                 self._failures.pop(key, None)
         return batch
 
+    def _looks_to_send(self, most: int) -> list[HistoryRequest]:
+        batch: list[HistoryRequest] = []
+        for stream_id in list(itertools.islice(self._looks, most)):
+            batch += self._begin_to_look(stream_id)
+        return batch
+
     def _begin_to_look(self, stream_id: str) -> list[HistoryRequest]:
-        """A look whether the page that was kept still holds, if it is one for who waits."""
+        """A look at the log, if it is not known already that who waits needs a page."""
         del self._looks[stream_id]
         shelf = self._shelves[stream_id]
         shelf.waiting = _those_still_there(shelf.waiting)
         if not shelf.waiting:
             self._idle[stream_id] = None
             return []
-        lowest = min(shelf.waiting.values(), key=_place)
-        page, read_for, _ = self._kept[stream_id]
-        if not page.shows(lowest.key, read_for=read_for):
+        if shelf.entry_size is not None and not self._is_kept(shelf.next):
             self._fulls[stream_id] = None
             return []
-        return [self._begin(shelf, lowest.look())]
+        return [self._begin(shelf, shelf.next.look())]
+
+    def _is_kept(self, request: HistoryRequest) -> bool:
+        kept = self._kept.get(request.key.stream_id)
+        return kept is not None and kept[0].shows(request.key, read_for=kept[1])
 
     def _begin_to_read(self, stream_id: str) -> list[HistoryRequest]:
         """The page that a stream needs, if anybody still waits for it."""
@@ -201,7 +215,15 @@ class Pages:
         if not shelf.waiting:
             self._idle[stream_id] = None
             return []
-        return [self._begin(shelf, shelf.next.anew())]
+        lowest = shelf.next
+        return [self._begin(shelf, lowest.page(self._count(shelf, lowest.key.limit)))]
+
+    def _count(self, shelf: _Shelf, most: int) -> int:
+        """Entries that are read as they are; 0 where Redis has to look at them."""
+        if not shelf.entry_size:
+            return 0
+        count = min(most, self._limits.page_bytes // shelf.entry_size)
+        return count if count >= self._limits.keep_from else 0
 
     def _begin(self, shelf: _Shelf, request: HistoryRequest) -> HistoryRequest:
         shelf.is_reading = True
@@ -218,7 +240,8 @@ class Pages:
             return [(recipient, page) for recipient in request.recipients]
         shelf = self._shelves[key.stream_id]
         if request.is_look:
-            source = self._kept_as_of(page, key.stream_id)
+            shelf.entry_size = page.entry_size
+            source = self._shown_by_look(request, page)
         else:
             source = page, key
             self._note(shelf, request, page, now)
@@ -288,8 +311,9 @@ class Pages:
             self._idle[stream_id] = None
             return
         self._idle.pop(stream_id, None)
+        needs_look = shelf.entry_size is None or stream_id in self._kept
         # Who comes after a look was found to be of no use waits for the page with the others.
-        if stream_id in self._kept and stream_id not in self._fulls:
+        if needs_look and stream_id not in self._fulls:
             self._looks[stream_id] = None
         else:
             self._fulls[stream_id] = None
@@ -303,6 +327,7 @@ class Pages:
     def _note(self, shelf: _Shelf, request: HistoryRequest, page: HistoryPage, now: float) -> None:
         """Learns how large a page of the stream is, and keeps it."""
         stream_id = request.key.stream_id
+        shelf.entry_size = page.entry_size or page.size // max(page.length, 1)
         shelf.read_up_to = (0, 0) if page.is_complete else page.runs[-1].last[:2]
         shelf.page_bytes = max(page.size, self._size_of(shelf) // 2)
         self._typical = max(page.size, self._typical // 2)
@@ -314,10 +339,14 @@ class Pages:
                 del self._kept[forgotten]
                 self._requeue(forgotten)
 
-    def _kept_as_of(
-        self, summary: HistoryPage, stream_id: str
+    def _shown_by_look(
+        self, request: HistoryRequest, summary: HistoryPage
     ) -> tuple[HistoryPage, HistoryKey] | None:
-        """The page that was kept, if it is what the log holds now."""
+        """The page that was kept, if it is what the log holds now; or that there is nothing."""
+        stream_id = request.key.stream_id
+        if summary.is_complete:
+            limit = next(iter(request.recipients.values())).key.limit
+            return summary, request.key._replace(limit=limit)
         kept = self._kept.get(stream_id)
         if kept is None:
             return None

@@ -126,6 +126,9 @@ def _probes(log: str, channel: str) -> list[_Probe]:
         _Probe("+xgroup|delconsumer", keyed, ("XGROUP", "DELCONSUMER", log, "doctor", "doctor")),
         _Probe("+unlink", "delete_stream", ("UNLINK", log)),
         _Probe("+publish", send, ("PUBLISH", channel, "")),
+        # The last, since a transaction that was begun takes all that follows.
+        _Probe("+multi", "replay and resume", ("MULTI",)),
+        _Probe("+exec", "replay and resume", ("EXEC",)),
     ]
 
 

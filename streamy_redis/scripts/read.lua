@@ -1,4 +1,6 @@
--- Reads a page of a stream's log, with what is needed to judge it, all of one moment.
+-- Reads a page of a stream's log, with what is needed to judge it, all of one moment. For many entries
+-- it is asked for the summary only, in one transaction with XRANGE: to look at each one here would
+-- take Redis six times as long.
 --
 -- KEYS[1]  the log
 -- ARGV[1]  where the page starts: after (behind a cursor), newest (the newest n events) or all
@@ -21,9 +23,13 @@
 --   9  1 if the page goes up to the newest entry, else 0
 --  10  the page, as runs: {previous, frame, frame, ...} are publications that follow one another,
 --      each at the next seq, and the tag of the entry before them; {id} is a foreign entry
+--  11  in a summary: bytes of an entry behind the cursor, the mean of some that are spread over all
+--      of these; else, and where there is none, 0
 
 local log = KEYS[1]
 local start, limit, most_bytes = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4])
+-- Entries between the first behind the cursor and the newest whose size is looked at.
+local SAMPLES = 4
 
 local state = describe(log)
 local newest = newest_publication(log, state)
@@ -52,6 +58,32 @@ local function summary(entry)
   return {entry[1], found and found.tag or '0'}
 end
 
+local function size_of(entry)
+  local bytes = 0
+  for i = 2, #entry[2], 2 do
+    bytes = bytes + #entry[2][i]
+  end
+  return bytes
+end
+
+-- The mean size of entries from one of them on.
+local function mean_size(behind)
+  local bytes, count = size_of(behind) + size_of(state.newest), 2
+  local epoch, seq = numbers(behind[1])
+  local last_epoch, last_seq = numbers(state.newest[1])
+  if epoch == last_epoch then
+    for i = 1, SAMPLES do
+      local between = seq + math.floor((last_seq - seq) * i / (SAMPLES + 1))
+      local id = string.format('%.0f-%.0f', epoch, between)
+      local entry = redis.call('XRANGE', log, id, '+', 'COUNT', 1)[1]
+      if entry then
+        bytes, count = bytes + size_of(entry), count + 1
+      end
+    end
+  end
+  return math.ceil(bytes / count)
+end
+
 -- Where the page starts, inclusive; nil where it is empty. A summary looks only at the cursor.
 local first
 if start == 'after' then
@@ -76,7 +108,7 @@ elseif newest and limit > 0 then
   end
 end
 
-local at_cursor, page, length, bytes, complete = {}, {}, 0, 0, 1
+local at_cursor, page, length, bytes, complete, size = {}, {}, 0, 0, 1, 0
 local run, last
 local up_to = is_ahead and newest and newest.id or '+'
 local from = first
@@ -90,6 +122,7 @@ while from and state.newest do
       at_cursor = {found and found.tag or '0', found and found.kind or ''}
     elseif length == limit or (length > 0 and bytes >= most_bytes) then
       complete = 0
+      size = limit == 0 and mean_size(entry) or 0
       break
     else
       if not (found and last and follows(found, last)) then
@@ -121,4 +154,5 @@ return {
   at_cursor,
   complete,
   page,
+  size,
 }

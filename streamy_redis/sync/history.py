@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import redis
 
-from ..config import PAGE_BYTES, StreamConfig
+from ..config import StreamConfig
 from ..connections import sender_connection
 from ..core.history import HistoryPage, HistoryRequest
 from ..keys import Keys
-from ..scripts import READ, Command, read_arguments, read_page
+from ..scripts import Command, read_commands, read_page
 from .pipelines import is_stale
 
 __all__ = ["HistoryReader"]
@@ -40,12 +41,12 @@ class HistoryReader:
         Raises:
             redis.RedisError, OSError: nothing was answered.
         """
-        pages = self._exchange(requests, [self._command(request) for request in requests])
+        pages = self._exchange(requests, [self._commands(request) for request in requests])
         unknown = [i for i, page in enumerate(pages) if _is_unknown(page)]
         if unknown:
             # The server was restarted: the first of them brings the script along.
             again = [requests[i] for i in unknown]
-            commands = [self._command(request, by_sha=i > 0) for i, request in enumerate(again)]
+            commands = [self._commands(each, by_source=each is again[0]) for each in again]
             answers = self._exchange(again, commands)
             for i, page in zip(unknown, answers, strict=False):
                 pages[i] = page
@@ -58,15 +59,16 @@ class HistoryReader:
             self._connection.disconnect()
 
     def _exchange(
-        self, requests: Sequence[HistoryRequest], commands: list[Command]
+        self, requests: Sequence[HistoryRequest], commands: list[list[Command]]
     ) -> list[HistoryPage | Exception]:
         pages: list[HistoryPage | Exception] = []
         try:
             self._connect()
-            packed = self._connection.pack_commands(commands)
+            packed = self._connection.pack_commands(itertools.chain.from_iterable(commands))
             self._connection.send_packed_command([b"".join(packed)])
-            for _ in requests:
-                pages.append(self._page())
+            for request, asked in zip(requests, commands, strict=True):
+                replies = [self._reply() for _ in asked]
+                pages.append(_page(request, replies))
             self._is_clean = True
         except (redis.RedisError, OSError):
             if not pages:
@@ -85,16 +87,22 @@ class HistoryReader:
             self._connection.disconnect()
             self._connection.connect()
 
-    def _page(self) -> HistoryPage | Exception:
+    def _reply(self) -> object:
         try:
-            return read_page(self._connection.read_response())
-        except (redis.ResponseError, ValueError) as exc:
+            return self._connection.read_response()
+        except redis.ResponseError as exc:
             return exc
 
-    def _command(self, request: HistoryRequest, *, by_sha: bool = True) -> Command:
-        keys = [self._keys.log(request.key.stream_id)]
-        arguments = read_arguments(request, most_bytes=PAGE_BYTES)
-        return READ.by_sha(keys, arguments) if by_sha else READ.by_source(keys, arguments)
+    def _commands(self, request: HistoryRequest, *, by_source: bool = False) -> list[Command]:
+        log = self._keys.log(request.key.stream_id)
+        return read_commands(log, request, by_source=by_source)
+
+
+def _page(request: HistoryRequest, replies: list[object]) -> HistoryPage | Exception:
+    try:
+        return read_page(request, replies)
+    except (redis.ResponseError, ValueError) as exc:
+        return exc
 
 
 def _is_unknown(page: HistoryPage | Exception) -> bool:

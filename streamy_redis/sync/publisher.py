@@ -11,7 +11,7 @@ from typing import Any
 
 import redis
 
-from ..config import PAGE_BYTES, StreamConfig
+from ..config import StreamConfig
 from ..connections import Interrupted, Shared, is_passing, refusal, without_arguments
 from ..core.attempts import Attempts
 from ..core.history import HistoryRequest, StreamInfo
@@ -100,7 +100,7 @@ class Publisher:
         """What Redis holds of the stream."""
         key = self._keys.log(stream_id)
         request = HistoryRequest.newest(stream_id, 0, limit=0)
-        arguments = read_arguments(request, most_bytes=PAGE_BYTES)
+        arguments = read_arguments(request)
         reply = self._run(
             lambda attempts: self._evaluate(READ, [key], arguments, attempts),
             f"read {stream_id!r}",

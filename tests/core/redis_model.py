@@ -220,7 +220,9 @@ class RedisModel:
             kept = events[-key.newest :] if key.newest else []
             kept += [e for e in entries if e.is_end]
             entries = entries[entries.index(kept[0]) :] if kept else []
-        page = entries[: key.limit]
+        page = entries[: request.count or key.limit]
+        is_complete = len(page) == len(entries)
+        sizes = [len(entry.publication.frame) for entry in entries if entry.publication]
         return HistoryPage(
             clock=self.clock,
             ttl=(self.expires_at - self.clock) / 1e6 if self.expires_at is not None else None,
@@ -230,7 +232,8 @@ class RedisModel:
             at_cursor=at_cursor,
             at_cursor_is_end=at_cursor_is_end,
             runs=_runs(page),
-            is_complete=len(page) == len(entries),
+            is_complete=is_complete,
+            entry_size=sum(sizes) // len(sizes) if sizes and not is_complete else 0,
         )
 
 

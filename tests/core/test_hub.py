@@ -405,7 +405,8 @@ def test_a_page_is_read_anew_when_the_history_has_changed(process: Process, faul
 
     subscriber = process.add(cursor)
     assert process.read_log() == 0
-    assert process.read_log() == 1
+    # A look at a log that isn't there says all there is to say.
+    assert process.read_log() == (fault != "flush")
 
     written = b"".join(process.take(subscriber))
     assert f"event: {RESET}\n".encode() in written
@@ -428,6 +429,7 @@ def test_a_page_is_read_anew_when_another_event_stands_in_the_newest_s_place(pro
 def test_a_page_that_is_kept_expires_no_later_than_the_log(process: Process):
     cursor = missed(process, 3)
     first = process.add(cursor)
+    process.read_log()
     process.read_log()
     process.advance(0.9)
 

@@ -5,17 +5,22 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 import redis
 
+from streamy_redis import StreamConfig, connections
+from streamy_redis.core.history import HistoryKey, HistoryPage, HistoryRequest
 from streamy_redis.core.idempotency import tag_of
 from streamy_redis.core.publication import Position
-from streamy_redis.scripts import PUBLISH, READ, Script
+from streamy_redis.scripts import PUBLISH, READ, Script, read_page
+from streamy_redis.sync.history import HistoryReader
 from tests.deadline import Deadline
 
+# Of frames in a page, unless a test says otherwise: more than it has.
+MOST_BYTES = 1 << 20
 _STAMP = re.compile(rb"(?<=\n\n):[0-9]{16}\n\Z")
 
 
@@ -33,8 +38,11 @@ class Entry:
 class Log:
     """The log and the channel of one stream, with the scripts that work on them."""
 
-    def __init__(self, store: redis.Redis, prefix: str) -> None:
+    def __init__(self, store: redis.Redis, url: str, prefix: str) -> None:
         self.store = store
+        self._reader = HistoryReader(
+            connections.pool(url, connections=1, timeout=5), StreamConfig(prefix=prefix)
+        )
         self.channel = f"{prefix}:{{room}}"
         self.key = f"{self.channel}:log"
         self._pubsub = store.pubsub()
@@ -109,11 +117,23 @@ class Log:
         argument: str | int = "",
         *,
         limit: int = 500,
-        most_bytes: int = 1 << 20,
+        most_bytes: int = MOST_BYTES,
         witness: str = "",
     ) -> Page:
         arguments = [start, argument, limit, most_bytes, witness]
-        return Page(*self._run(READ, self.key, arguments=arguments))
+        reply = self._run(READ, self.key, arguments=arguments)
+        if limit and most_bytes == MOST_BYTES and start != "newest":
+            self._read_as_it_is(start, str(argument), limit, reply)
+        return Page(*reply)
+
+    def _read_as_it_is(self, start: Any, cursor: str, limit: int, reply: list[Any]) -> None:
+        """The same page from XRANGE: it says the same."""
+        key = HistoryKey("room", start, cursor, 0, limit)
+        [page] = self._reader.read([HistoryRequest(key, count=limit)])
+        assert isinstance(page, HistoryPage), page
+        told = read_page(HistoryRequest(key), [reply])
+        told = replace(told, clock=page.clock, ttl=page.ttl, entry_size=page.entry_size)
+        assert page == told
 
     @property
     def index(self) -> dict[str, str]:
@@ -177,6 +197,7 @@ class Log:
 
     def close(self) -> None:
         self._pubsub.close()
+        self._reader.close()
 
 
 @dataclass(frozen=True)
@@ -193,6 +214,7 @@ class Page:
     at_cursor: list[bytes]
     complete: int
     runs: list[list[bytes]]
+    size: int
 
     @property
     def frames(self) -> list[bytes]:
@@ -220,7 +242,7 @@ def _position(frame: bytes) -> str:
 @pytest.fixture
 def log(any_redis_url: str, prefix: str) -> Iterator[Log]:
     store = redis.Redis.from_url(any_redis_url)
-    log = Log(store, prefix)
+    log = Log(store, any_redis_url, prefix)
     yield log
     log.close()
     store.close()

@@ -328,6 +328,16 @@ def test_another_type_at_the_key_is_an_error(log: Log):
         log.read("all")
 
 
+def test_a_summary_tells_how_large_the_entries_behind_a_cursor_are(log: Log):
+    first, *_ = positions(log, 10)
+    log.publish(*["x" * 1000] * 90)
+
+    assert 800 < log.read("after", first, limit=0).size < 1100
+    assert 800 < log.read("all", limit=0).size < 1100
+    assert log.read("after", log.ids[-1], limit=0).size == 0
+    assert log.read("after", first).size == 0
+
+
 def test_reading_writes_nothing(log: Log, prefix: str):
     log.read("all")
     log.read("newest", 3)

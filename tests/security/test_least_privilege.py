@@ -22,7 +22,7 @@ from .conftest import PASSWORD, PERMISSIONS, RULES, GuardedServer, NewManager
 NewReader = Callable[..., Reader]
 
 # These are used for reading only, which is tried again and again; the reason is logged, once.
-READ = ["+xrange", "+subscribe", "+unsubscribe", "+ping"]
+READ = ["+xrange", "+multi", "+exec", "+subscribe", "+unsubscribe", "+ping"]
 # Only after a failover that lost something.
 GIVING_UP = "+xdel"
 COMMANDED = [rule for rule in PERMISSIONS if rule not in (*READ, GIVING_UP)]
@@ -177,7 +177,7 @@ def test_without_it_reading_is_refused(
 ):
     guarded.allow([rule for rule in RULES if rule != left_out])
     manager = new_manager(send_timeout=0.5)
-    event_id = manager.send_event("room", "sends work")
+    event_id, _ = manager.send_events("room", ["sends", "work"])
 
     # A subscription that can't begin is an error; a response would wait, with keep-alives.
     can_begin = left_out in ("+unsubscribe", "+ping")
