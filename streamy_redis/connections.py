@@ -587,8 +587,9 @@ def _async_checking(kind: Any) -> Any:
             try:
                 await super().disconnect(*args, **options)
             finally:
-                # TLS waits for the other side's goodbye, longer than an event loop may live.
-                if transport is not None:
+                # TLS waits for the other side's goodbye, longer than an event loop may live. None
+                # without a connection, and memory:// has nothing to abort.
+                if hasattr(transport, "abort"):
                     transport.abort()
 
     return Checking
