@@ -286,13 +286,15 @@ class Listener:
         pages: list[HistoryPage | Exception]
         asked_at = time.monotonic()
         lost: Exception | None = None
-        thrown: BaseException | None = None
         try:
             pages = await self._history.read(requests)
-        except BaseException as exc:
+        except Exception as exc:
             # Whatever it was: a request without an answer would keep its stream waiting for ever.
-            thrown, pages = exc, []
-            lost = exc if isinstance(exc, Exception) else redis.ConnectionError("interrupted")
+            pages, lost = [], exc
+        except BaseException:
+            # For whoever supervises.
+            self._ask_again(requests, asked_at)
+            raise
         if len(pages) < len(requests):
             lost = lost or redis.TimeoutError("Redis did not answer in time")
             pages += [lost] * (len(requests) - len(pages))
@@ -307,9 +309,12 @@ class Listener:
                 self._hub.history_failed(request, now)
         self._unreadable = next((page for page in pages if isinstance(page, Exception)), None)
         self.drain()
-        if thrown is not None and not isinstance(thrown, Exception):
-            # For whoever supervises.
-            raise thrown
+
+    def _ask_again(self, requests: list[HistoryRequest], asked_at: float) -> None:
+        now = time.monotonic()
+        self._hub.batch_done(now - asked_at, is_whole=False)
+        for request in requests:
+            self._hub.history_failed(request, now)
 
     def _receive_page(
         self, request: HistoryRequest, page: HistoryPage | Exception, now: float, asked_at: float
