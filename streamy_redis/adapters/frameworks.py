@@ -1,14 +1,27 @@
 """The framework that runs what asks for a stream, and errors for the manager of the other kind.
 
-Nothing is imported for it: what isn't imported runs nothing.
+A framework is never imported for it: what isn't imported runs nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import importlib
 import sys
 
-__all__ = ["not_for_asgi", "not_for_wsgi", "refuse_in_asgi", "refuse_in_flask"]
+__all__ = ["import_adapter", "not_for_asgi", "not_for_wsgi", "refuse_in_asgi", "refuse_in_flask"]
+
+
+def import_adapter(framework: str) -> None:
+    """Imports ours to a framework that the program has imported.
+
+    With the first stream it may be too late: a crowd may hold all descriptors then.
+    """
+    if sys.modules.get(framework) is not None:
+        # Where that can't be, get_stream() says why.
+        with contextlib.suppress(ImportError):
+            importlib.import_module(f"{__package__}.{framework}")
 
 
 def not_for_asgi() -> RuntimeError:

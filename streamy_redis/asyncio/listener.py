@@ -34,6 +34,7 @@ from ..core.subscriber import CloseReason, Outgoing, Subscriber
 from ..core.witness import Witnesses
 from ..keys import Keys
 from ..servers.connection import Connection
+from ..servers.descriptors import seen
 from ..servers.watch import ServerWatch
 from ..tally import Tally
 from .history import HistoryReader
@@ -107,7 +108,7 @@ class Listener:
         if connection is not None:
             subscriber.server = self.watch_server().server_of(connection)
             self._follow_servers(now)
-        descriptors = self.watch_server().descriptors() if subscriber.is_response else None
+        descriptors = seen() if subscriber.is_response else None
         is_added = self._hub.add(subscriber, now, descriptors)
         if self.watch_server().has_stopped(subscriber.server):
             self._hub.close_those_of(subscriber.server, now)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import redis.asyncio
 
-from ..adapters.frameworks import refuse_in_flask
+from ..adapters.frameworks import import_adapter, refuse_in_flask
 from ..config import (
     LARGEST_BATCH_BYTES,
     LARGEST_BATCH_EVENTS,
@@ -36,6 +36,7 @@ from ..core.subscriber import Pacing
 from ..core.witness import Witnesses
 from ..exceptions import InvalidEvent
 from ..keys import validate_idempotency_key, validate_stream_id
+from ..servers.watch import make_room
 from ..tally import Tally
 from .coalescing import Writer
 from .listener import Listener
@@ -97,6 +98,7 @@ class AsyncStreamManager:
         # What was acknowledged, by the Redis and the prefix: it outlives event loops.
         self._remembered: dict[tuple[object, str], Witnesses] = {}
         self._tally = Tally()
+        import_adapter("starlette")
         # Nobody need close it.
         weakref.finalize(self, _give_up, self._loops).atexit = False
 
@@ -311,6 +313,7 @@ class AsyncStreamManager:
             RuntimeError: a Flask view asks: use StreamManager.
         """
         refuse_in_flask()
+        make_room()
         try:
             from ..adapters.starlette import StreamResponse, refuse_stream_id
         except ModuleNotFoundError as exc:

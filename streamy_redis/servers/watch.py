@@ -9,6 +9,7 @@ it listens tells: what listens no more is stopping.
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -16,12 +17,11 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from ..core.descriptors import Descriptors
 from . import descriptors, gunicorn, hypercorn, uvicorn
 from .connection import Connection
 from .sockets import ListeningPort
 
-__all__ = ["ServerWatch"]
+__all__ = ["ServerWatch", "make_room"]
 
 # Servers and ports of one process that are told apart; more come only from forged headers.
 _MOST = 16
@@ -29,6 +29,8 @@ _MOST = 16
 # descriptor sees nothing, and a look reads them all.
 _LOOK_INTERVAL = 10.0
 
+# The process that has its descriptors, and a server that keeps to them; a fork is another.
+_has_room = 0
 # How often SIGTERM came since our handler was put in front of another.
 _received = 0
 
@@ -81,8 +83,15 @@ def _server_of(shown: object) -> object:
     return uvicorn.server_with(shown)
 
 
-def _make_room() -> None:
-    """All descriptors that the process may have, and a server that keeps to their number."""
+def make_room() -> None:
+    """Gives the process all descriptors that it may have, and a server that keeps to their number.
+
+    Once, and at the very beginning of its first stream: a crowd may be coming.
+    """
+    global _has_room
+    if _has_room == os.getpid():
+        return
+    _has_room = os.getpid()
     descriptors.raise_limit()
     seen = descriptors.seen()
     worker = _signalled()
@@ -106,7 +115,6 @@ class ServerWatch:
         self._unseen: dict[object, float] = {}
         # Ports that listen no more: what still comes by them is served by what stops.
         self._lost: dict[object, ListeningPort] = {}
-        self._has_made_room = False
 
     def server_of(self, connection: Connection) -> object:
         """Who serves an ASGI request; None where that can't be seen. In its event loop."""
@@ -166,13 +174,6 @@ class ServerWatch:
             return True
         signalled = _signalled()
         return not self._servers and signalled is not None and _has_stopped(signalled)
-
-    def descriptors(self) -> Descriptors | None:
-        """Those of the process, which from the first time on has all that it may have."""
-        if not self._has_made_room:
-            self._has_made_room = True
-            _make_room()
-        return descriptors.seen()
 
     def response_limit(self) -> int | None:
         """How many responses gunicorn's worker serves at a time, where each takes a thread."""

@@ -38,6 +38,7 @@ from ..core.subscriber import CloseReason, Outgoing, Subscriber
 from ..core.witness import Witnesses
 from ..forks import do_in_each_fork
 from ..keys import Keys
+from ..servers.descriptors import seen
 from ..servers.watch import ServerWatch
 from ..tally import Tally
 from .handover import ResponseHead, Sockets, SocketWriter, TakenSocket, closed_connection
@@ -135,7 +136,7 @@ class Listener:
             if port is not None:
                 subscriber.server = self._watch_server().server_at(port)
                 self._follow_servers(now)
-            descriptors = self._watch_server().descriptors() if subscriber.is_response else None
+            descriptors = seen() if subscriber.is_response else None
             is_added = self._hub.add(subscriber, now, descriptors)
             if self._watch_server().has_stopped(subscriber.server):
                 self._hub.close_those_of(subscriber.server, now)

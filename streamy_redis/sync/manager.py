@@ -15,7 +15,7 @@ import redis
 import redis.asyncio
 
 from ..adapters.flask_apps import NOTHING, FlaskApps, Named
-from ..adapters.frameworks import refuse_in_asgi
+from ..adapters.frameworks import import_adapter, refuse_in_asgi
 from ..config import (
     LARGEST_BATCH_BYTES,
     LARGEST_BATCH_EVENTS,
@@ -40,6 +40,7 @@ from ..core.witness import Witnesses
 from ..exceptions import InvalidEvent
 from ..jsonable import to_json
 from ..keys import validate_idempotency_key, validate_stream_id
+from ..servers.watch import make_room
 from ..tally import Tally
 from .coalescing import Writer
 from .flusher import Flusher
@@ -112,6 +113,7 @@ class StreamManager:
         # What was acknowledged, by the Redis and the prefix: it outlives what a process has open.
         self._remembered: dict[tuple[object, str], Witnesses] = {}
         self._tally = Tally()
+        import_adapter("flask")
         if app is not None:
             self.init_app(app)
         if self._source is None and self._named.url is None:
@@ -406,6 +408,7 @@ class StreamManager:
             RuntimeError: an ASGI endpoint asks: use AsyncStreamManager.
         """
         refuse_in_asgi()
+        make_room()
         try:
             from ..adapters.flask import new_response, refuse_stream_id
         except ModuleNotFoundError as exc:
