@@ -1,4 +1,4 @@
-"""When the adapter to a framework is imported: before a crowd, and for nobody who doesn't need it."""
+"""When an adapter is imported: before a crowd comes, and for nobody who does without it."""
 
 from __future__ import annotations
 
