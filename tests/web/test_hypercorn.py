@@ -92,7 +92,9 @@ class Hypercorn:
             return probe.connect_ex(self.path) == 0
 
     def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
+        # RuntimeError: it has stopped already.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._stop.set)
 
     def __exit__(self, *exc_info: object) -> None:
         self.stop()
