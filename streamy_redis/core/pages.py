@@ -223,6 +223,8 @@ class Pages:
         if not shelf.entry_size:
             return 0
         count = min(most, self._limits.page_bytes // shelf.entry_size)
+        # Others than those that were looked at may be large: it may be that which failed.
+        count >>= shelf.failures
         return count if count >= self._limits.keep_from else 0
 
     def _begin(self, shelf: _Shelf, request: HistoryRequest) -> HistoryRequest:
@@ -240,7 +242,8 @@ class Pages:
             return [(recipient, page) for recipient in request.recipients]
         shelf = self._shelves[key.stream_id]
         if request.is_look:
-            shelf.entry_size = page.entry_size
+            if not page.is_complete:
+                shelf.entry_size = page.entry_size
             source = self._shown_by_look(request, page)
         else:
             source = page, key
@@ -327,7 +330,8 @@ class Pages:
     def _note(self, shelf: _Shelf, request: HistoryRequest, page: HistoryPage, now: float) -> None:
         """Learns how large a page of the stream is, and keeps it."""
         stream_id = request.key.stream_id
-        shelf.entry_size = page.entry_size or page.size // max(page.length, 1)
+        if page.length:
+            shelf.entry_size = max(page.entry_size, page.size // page.length)
         shelf.read_up_to = (0, 0) if page.is_complete else page.runs[-1].last[:2]
         shelf.page_bytes = max(page.size, self._size_of(shelf) // 2)
         self._typical = max(page.size, self._typical // 2)

@@ -191,6 +191,27 @@ def test_those_who_left_are_forgotten_while_somebody_stays():
     assert list(request.recipients) == [staying]
 
 
+def test_those_who_have_seen_all_make_nobody_forget_how_large_events_are():
+    asking = Asking()
+    first, *_, last = asking.send(12)
+    for position in (first, last):
+        asking.after(position)
+        asking.read()
+        asking.now += 0.6
+    # What was kept is forgotten, and the stream isn't.
+    asking.pages.tick(asking.now)
+    reader = asking.after(first)
+
+    [request] = asking.batch()
+    if request.is_look:
+        asking.answer([request])
+        [request] = asking.batch()
+
+    assert request.count > 0
+    asking.answer([request])
+    assert reader.page is not None
+
+
 # -- batches --------------------------------------------------------------------------------------
 
 
@@ -289,6 +310,22 @@ def test_what_fails_is_asked_again_after_a_pause_that_grows(ask):
     assert len(set(pauses[2:])) > 1, "all processes would come back in one moment"
     asking.read()
     assert reader.page is not None
+
+
+def test_what_may_be_too_large_as_it_is_is_asked_for_in_halves_and_then_by_its_bytes():
+    asking = Asking()
+    first, *_ = asking.send(50)
+    asking.after(first)
+    asking.answer(asking.batch())
+    counts = []
+    for _ in range(5):
+        [request] = asking.batch()
+        counts.append(request.count)
+        asking.pages.failed(request, asking.now)
+        asking.now += 1.5
+        asking.pages.tick(asking.now)
+
+    assert counts == [counts[0], counts[0] // 2, counts[0] // 4, 0, 0]
 
 
 def test_who_comes_while_a_stream_is_held_waits_with_the_others():

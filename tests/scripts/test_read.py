@@ -338,6 +338,13 @@ def test_a_summary_tells_how_large_the_entries_behind_a_cursor_are(log: Log):
     assert log.read("after", first).size == 0
 
 
+@pytest.mark.parametrize("rhythm", [5, 10])
+def test_large_entries_are_noticed_that_come_in_a_rhythm(log: Log, rhythm: int):
+    log.publish(*["x" * (10_000 if n % rhythm == 2 else 10) for n in range(100)])
+
+    assert log.read("all", limit=0).size > 500
+
+
 def test_reading_writes_nothing(log: Log, prefix: str):
     log.read("all")
     log.read("newest", 3)
