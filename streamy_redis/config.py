@@ -117,7 +117,7 @@ BATCH_BYTES = 64 * 1024
 SLOW_PART = 0.5
 # Events and bytes of one send_events, which is one step of Redis for which everybody else waits: it
 # takes some 0.1 s. Redis cuts off a listener that is 8 MB behind for a minute, or 32 MB at once.
-LARGEST_BATCH_EVENTS = 5000
+LARGEST_BATCH_EVENTS = 10_000
 LARGEST_BATCH_BYTES = 4 * 1024 * 1024
 # Seconds after which who waits for a connection looks by itself, should nobody have told it.
 LOOK_INTERVAL = 0.25

@@ -256,7 +256,7 @@ class StreamManager:
         Args:
             stream_id: as in ``send_event``.
             events: any iterable; each item is data as in ``send_event``, or an ``Event``. An empty
-                one sends nothing and doesn't ask Redis. At most 5,000, of 4 MiB together (one
+                one sends nothing and doesn't ask Redis. At most 10,000, of 4 MiB together (one
                 event always fits): it is one step of Redis, for which everybody else waits.
             idempotency_key: as in ``send_event``, for the whole batch.
 

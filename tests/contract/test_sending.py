@@ -322,7 +322,7 @@ def test_refuses_event_names_that_no_event_line_can_carry(streams: Any, name: An
 
 @pytest.mark.refusal
 def test_refuses_a_batch_that_would_hold_up_everybody_else(streams: Any):
-    with pytest.raises(InvalidEvent, match=r"events must be at most 5000: send them in parts"):
+    with pytest.raises(InvalidEvent, match=r"events must be at most 10000: send them in parts"):
         streams.send_events("room", itertools.repeat("x"))
     with pytest.raises(InvalidEvent, match=r"events must be at most 4194304 bytes together: send"):
         streams.send_events("room", ["x" * 1024 * 1024] * 4)
@@ -333,7 +333,7 @@ def test_refuses_a_batch_that_would_hold_up_everybody_else(streams: Any):
 def test_takes_a_batch_at_both_bounds(shell: Shell):
     streams = shell.manager(max_event_size=5 * 1024 * 1024, send_timeout=20)
 
-    assert len(streams.send_events("room", ["x"] * 5000)) == 5000
+    assert len(streams.send_events("room", ["x"] * 10_000)) == 10_000
     assert len(streams.send_events("room", ["x" * 5 * 1024 * 1024])) == 1
 
 
