@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+import redis
+
 from ..config import PAGE_BYTES
 from ..core.history import HistoryPage, HistoryRequest, HistoryRun, StreamInfo
 from ..core.idempotency import Nonce
@@ -21,6 +23,7 @@ __all__ = [
     "Command",
     "Script",
     "acknowledged",
+    "ask_otherwise",
     "event_ids",
     "publish_arguments",
     "read_arguments",
@@ -132,6 +135,16 @@ def read_commands(log: str, request: HistoryRequest, *, by_source: bool = False)
     start, count = request.key.cursor or "-", request.count + (request.key.start == "after")
     # One step: nothing is sent, trimmed or deleted between what the script says and the entries.
     return [("MULTI",), script, ("XRANGE", log, start, "+", "COUNT", str(count)), ("EXEC",)]
+
+
+def ask_otherwise(request: HistoryRequest, refusal: Exception) -> HistoryRequest | None:
+    """What is asked instead, where it was only how it was asked that Redis refused."""
+    if isinstance(refusal, redis.exceptions.NoScriptError):
+        return request
+    if request.count and isinstance(refusal, redis.exceptions.OutOfMemoryError):
+        # Nothing may wait in a transaction then; a script that reads may run.
+        return dataclasses.replace(request, count=0)
+    return None
 
 
 def _witness(position: Position | None) -> str:

@@ -12,7 +12,7 @@ from ..config import StreamConfig
 from ..connections import sender_connection
 from ..core.history import HistoryPage, HistoryRequest
 from ..keys import Keys
-from ..scripts import Command, read_commands, read_page
+from ..scripts import Command, ask_otherwise, read_commands, read_page
 from .pipelines import is_stale
 
 __all__ = ["HistoryReader"]
@@ -42,13 +42,17 @@ class HistoryReader:
             redis.RedisError, OSError: nothing was answered.
         """
         pages = self._exchange(requests, [self._commands(request) for request in requests])
-        unknown = [i for i, page in enumerate(pages) if _is_unknown(page)]
-        if unknown:
-            # The server was restarted: the first of them brings the script along.
-            again = [requests[i] for i in unknown]
-            commands = [self._commands(each, by_source=each is again[0]) for each in again]
-            answers = self._exchange(again, commands)
-            for i, page in zip(unknown, answers, strict=False):
+        again = {
+            i: otherwise
+            for i, page in enumerate(pages)
+            if isinstance(page, Exception) and (otherwise := ask_otherwise(requests[i], page))
+        }
+        if again:
+            others = list(again.values())
+            # The first of them brings the script along, which a server may not know any more.
+            commands = [self._commands(each, by_source=each is others[0]) for each in others]
+            answers = self._exchange(others, commands)
+            for i, page in zip(again, answers, strict=False):
                 pages[i] = page
         return pages
 
@@ -103,7 +107,3 @@ def _page(request: HistoryRequest, replies: list[object]) -> HistoryPage | Excep
         return read_page(request, replies)
     except (redis.ResponseError, ValueError) as exc:
         return exc
-
-
-def _is_unknown(page: HistoryPage | Exception) -> bool:
-    return isinstance(page, redis.exceptions.NoScriptError)

@@ -371,3 +371,15 @@ def test_a_history_that_expired_under_a_live_subscriber_is_no_gap(shell: Shell):
 
     reader.wait_for(2)
     assert (reader.data, reader.kinds) == (["a", "b"], ["event", "event"])
+
+
+@pytest.mark.real_server
+def test_a_history_is_read_while_redis_has_no_memory_left(shell: Shell, streams: Any, store: Any):
+    """Redis refuses transactions then (6.2 and 7), since commands that wait take memory."""
+    streams.send_events("room", [str(n) for n in range(100)])
+    store.config_set("maxmemory", 1)
+    try:
+        reader = shell.reader(streams, "room", replay="all")
+        reader.wait_for(100)
+    finally:
+        store.config_set("maxmemory", 0)
