@@ -47,7 +47,7 @@ def long_scenes(request: pytest.FixtureRequest) -> Iterator[LongScenes]:
         for item in request.session.items
         if isinstance(item, pytest.Function) and "long_scenes" in item.fixturenames
     }
-    scenes = {**test_redis_stopped.LONG, **test_refusals.LONG, **test_cut_off.LONG}
+    scenes = {**test_redis_stopped.LONG, **test_cut_off.LONG, **test_refusals.LONG}
     played = LongScenes({name: play for name, play in scenes.items() if name in chosen})
     yield played
     played.close()
