@@ -43,6 +43,7 @@ def at_once(count: int, act: Callable[[int], Any]) -> tuple[list[Any], float]:
     return results, time.monotonic() - start
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("round_trip", [0.02, 0.1, 0.2])
 def test_200_senders_at_once_are_all_served_in_time(
     shell: Shell, redis_url: str, round_trip: float
