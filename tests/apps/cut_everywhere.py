@@ -19,7 +19,7 @@ from streamy_redis import StreamConfig, StreamManager
 
 ROOM = "room"
 # Every so many points: there are thousands where connections are made and threads started.
-STRIDES = {"subscribe": 3, "live": 5, "writer": 15, "info": 10, "close": 15, "first": 150}
+STRIDES = {"subscribe": 3, "live": 5, "writer": 15, "info": 10, "close": 15, "first": 60}
 # Until what hangs is shown, and the process ends.
 PATIENCE = 15
 

