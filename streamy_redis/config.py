@@ -128,7 +128,7 @@ PAGE_BYTES = 1280 * 1024
 # What is read of logs in one round trip. A read that brings no page costs Redis 0.05 ms, a page of
 # 1 MiB 1 ms and more: that much a worker may keep it busy while others wait. Full pages begin with
 # one, and go back to it while a round trip takes longer than SLOW_READ seconds.
-BATCH_READS = 64
+BATCH_READS = 32
 BATCH_PAGES_BYTES = 8 * 1024 * 1024
 SLOW_READ = 0.1
 # Events from which on a page is kept for those who come back to the same place right after: below
