@@ -518,10 +518,9 @@ class Subscriber:
 
     def take(self, now: float) -> Outgoing:
         """Everything that is to be written now. Taking again says that it was written."""
-        frames = self._backlog
-        if frames:
-            self._backlog = []
-            self.live_events = self._live_bytes = 0
+        # Another list even where there is nothing: who took it looks at it while others queue.
+        frames, self._backlog = self._backlog, []
+        self.live_events = self._live_bytes = 0
         if frames or self._closed is not None:
             # The end of a response is a write as well.
             self._written_at = self.writing_since = now

@@ -89,6 +89,19 @@ def test_first_block_is_one_with_retry_in_front_of_the_cursor():
     assert block.count(b"\n\n") == 1
 
 
+def test_nothing_that_comes_later_gets_into_what_was_taken():
+    """Whoever took nothing looks at it without the lock: it would be written twice."""
+    redis = RedisModel()
+    redis.send()
+    subscriber = _subscriber(replay="all", pacing=None)
+    taken = subscriber.take(0.0)
+
+    subscriber.receive_history(_page(redis, subscriber), 0.0, asked_at=0.0)
+
+    assert taken.frames == []
+    assert len(subscriber.take(0.0).frames) == 1
+
+
 @pytest.mark.parametrize(("replay", "said"), [("all", {"trimmed": 3}), (2, {}), (0, {})])
 def test_who_wants_the_whole_history_is_told_how_much_of_it_is_gone(replay: Replay, said: object):
     redis = RedisModel()
