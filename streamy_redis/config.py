@@ -46,6 +46,7 @@ __all__ = [
     "STEADY_INTERVAL",
     "TICK_INTERVAL",
     "TROUBLE_INTERVAL",
+    "USER_TIMEOUT_SLACK",
     "WRITER_INTERVAL",
     "WRITER_RETRY_INTERVAL",
     "StreamConfig",
@@ -67,6 +68,8 @@ TROUBLE_INTERVAL = 0.05
 # many in one turn; gunicorn's workers hold 1,000), Redis, and what pages open.
 HEADROOM_PART = 0.25
 MOST_HEADROOM = 2048
+# Seconds by which TCP may wait longer for a client than we do: two looks at deadlines.
+USER_TIMEOUT_SLACK = 2 * TICK_INTERVAL
 # Seconds that a process which exits waits for whoever is writing to its clients.
 EXIT_TIMEOUT = 0.3
 # Bytes that a client may say on a connection that its stream has taken, behind its request and the

@@ -17,7 +17,7 @@ import random
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from ..config import PAGE_EVENTS, StreamConfig, check_duration
+from ..config import PAGE_EVENTS, USER_TIMEOUT_SLACK, StreamConfig, check_duration
 from .event import KEEP_ALIVE, open_frame, reset_frame
 from .gap import Gap, cursor_ttl_of, find_gap
 from .history import HistoryPage, HistoryRequest, HistoryRun
@@ -143,9 +143,11 @@ class Pacing:
 
         What is written is mostly the kernel's at once, and it would go on trying for a quarter of
         an hour: a client that vanished is written a keep-alive, and given up when a write may take
-        no longer. 0 would mean the kernel's own.
+        no longer. A little later, so that we are first to notice who doesn't take a write, and can
+        say so. 0 would mean the kernel's own.
         """
-        return min(max(1, round(self.write_timeout * 1000)), _MOST_USER_TIMEOUT)
+        seconds = self.write_timeout + USER_TIMEOUT_SLACK
+        return min(round(seconds * 1000), _MOST_USER_TIMEOUT)
 
 
 class Writer(Protocol):

@@ -144,7 +144,8 @@ def test_workers_of_gunicorn_add_up_and_the_gauges_of_the_dead_drop_out(watch: A
     everybody = len(watched.clients)
     written = before["frames_written_total"] + 5 * everybody
     after = watched.wait(send_to_write_seconds_count=10, frames_written_total=written)
-    assert 0 < after["send_to_write_seconds_sum"] < 10
+    # By two clocks, which are compared to within a round trip: what is quicker may count as 0.
+    assert 0 <= after["send_to_write_seconds_sum"] < 10
     assert after["backlog_high_water_events"] <= 5
 
     killed, stopped = watched.server.workers()
