@@ -38,6 +38,9 @@ def test_hung_up_on_as_soon_as_subscribed(stage: Stage):
     """As by a proxy, or an output buffer's limit: that it answered doesn't make it steady."""
     seconds = 4
     with stage.scene() as scene:
+        mine = f"{stage.prefix}:*"
+        # Those of an earlier scene linger, and would be counted.
+        Deadline(5).until(lambda: len(scene.admin.pubsub_channels(mine)) == 2, "two streams")
         before = {site: site.proxy.commands.get("SUBSCRIBE", 0) for site in stage.sites}
         with scene.redis_away():
             for site in stage.sites:
